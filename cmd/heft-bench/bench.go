@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/heftstore/heft/blob"
+	"github.com/heftstore/heft/registry"
+)
+
+type bench struct {
+	work   string
+	rounds int
+	out    io.Writer
+}
+
+// sample is what one way of storing cost in one round.
+type sample struct {
+	wall, cpu time.Duration
+	stored    int64 // bytes; -1 where nothing is stored
+}
+
+// way is one way of storing or reading a file. prepare is not measured.
+type way struct {
+	name    string
+	limit   string // CPU seconds a GiB that the project promises, or ""
+	prepare func(ctx context.Context, dir string) error
+	do      func(ctx context.Context, dir string) (stored int64, err error)
+}
+
+const gib = 1 << 30
+
+// generated measures every way on generated weights of each kind. Rounds are
+// interleaved, so that a slow minute of the machine hits all ways alike.
+func (b *bench) generated(ctx context.Context, mib int) error {
+	size := int64(mib) << 20
+	for _, kind := range []string{"bf16", "fp32"} {
+		file := filepath.Join(b.work, kind)
+		if err := writeWeights(file, 1, size, kind == "bf16"); err != nil {
+			return err
+		}
+		ways := b.ways(file)
+		runs := make([][]sample, len(ways))
+		// The round before the first is not counted: a virtual machine charges
+		// the first use of each page of memory to whoever touches it, which
+		// made a plain copy cost 4 CPU seconds a GiB instead of 0.4.
+		for round := range b.rounds + 1 {
+			for i, w := range ways {
+				r, err := b.once(ctx, w)
+				if err != nil {
+					return fmt.Errorf("%s: %w", w.name, err)
+				}
+				if round > 0 {
+					runs[i] = append(runs[i], r)
+				}
+			}
+		}
+		var rows []string
+		for i, w := range ways {
+			rows = append(rows, row(w, runs[i], size))
+		}
+		title := fmt.Sprintf("%s of unique generated %s weights", humanize.IBytes(uint64(size)), kind)
+		if err := b.table(title, "what\tCPU s/GiB\tpromised\twall s/GiB\tMB/s\tstored\t", rows); err != nil {
+			return err
+		}
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func row(w way, runs []sample, size int64) string {
+	n := float64(size) / gib
+	cpu := median(runs, func(r sample) float64 { return r.cpu.Seconds() / n })
+	wall := median(runs, func(r sample) float64 { return r.wall.Seconds() / n })
+	stored := ""
+	if s := runs[0].stored; s >= 0 {
+		stored = fmt.Sprintf("%.1f%%", 100*float64(s)/float64(size))
+	}
+	return fmt.Sprintf("%s\t%.2f\t%s\t%.2f\t%.0f\t%s\t", w.name, cpu, w.limit, wall, float64(size)/1e6/(wall*n), stored)
+}
+
+func median(runs []sample, value func(sample) float64) float64 {
+	var v []float64
+	for _, r := range runs {
+		v = append(v, value(r))
+	}
+	slices.Sort(v)
+	if n := len(v); n%2 == 0 {
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return v[len(v)/2]
+}
+
+// once measures a way in a fresh folder.
+func (b *bench) once(ctx context.Context, w way) (r sample, err error) {
+	dir, err := os.MkdirTemp(b.work, "round-")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if w.prepare != nil {
+		if err := w.prepare(ctx, dir); err != nil {
+			return r, err
+		}
+	}
+	runtime.GC()
+	cpu, start := cpuTime(), time.Now()
+	r.stored, err = w.do(ctx, dir)
+	r.wall, r.cpu = time.Since(start), cpuTime()-cpu
+	return r, err
+}
+
+func (b *bench) ways(file string) []way {
+	put := func(c blob.Compression) func(context.Context, string) (int64, error) {
+		return func(ctx context.Context, dir string) (int64, error) { return putFile(ctx, dir, file, "m", c) }
+	}
+	prepare := func(ctx context.Context, dir string) error {
+		_, err := putFile(ctx, dir, file, "m", blob.Auto)
+		return err
+	}
+	return []way{
+		{name: "copy + fsync", do: func(_ context.Context, dir string) (int64, error) { return plainCopy(dir, file) }},
+		{name: "zstd default", do: func(_ context.Context, dir string) (int64, error) { return wholeZstd(dir, file, false) }},
+		{name: "zstd, all literals", do: func(_ context.Context, dir string) (int64, error) { return wholeZstd(dir, file, true) }},
+		{name: "heft put, none", limit: "1.2", do: put(blob.None)},
+		{name: "heft put, auto", limit: "2.5", do: put(blob.Auto)},
+		{name: "heft put, zstd", do: put(blob.Zstd)},
+		{name: "heft put, known", limit: "0.9", prepare: prepare, do: func(ctx context.Context, dir string) (int64, error) {
+			before, err := folderSize(filepath.Join(dir, "store", "blobs"))
+			if err != nil {
+				return 0, err
+			}
+			after, err := putFile(ctx, dir, file, "again", blob.Auto)
+			return after - before, err
+		}},
+		{name: "heft get", limit: "1.2", prepare: prepare, do: func(ctx context.Context, dir string) (int64, error) {
+			return -1, withRegistry(ctx, dir, blob.Auto, func(r *registry.Registry) error {
+				m, err := r.Get(ctx, "m:1")
+				if err != nil {
+					return err
+				}
+				_, err = m.Extract(ctx, filepath.Join(dir, "out"), nil)
+				return err
+			})
+		}},
+		{name: "heft verify", prepare: prepare, do: func(ctx context.Context, dir string) (int64, error) {
+			return -1, withRegistry(ctx, dir, blob.Auto, func(r *registry.Registry) error {
+				for c, err := range r.Verify(ctx, "m:1", nil) {
+					if err := errors.Join(err, c.Err); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}},
+	}
+}
+
+func withRegistry(ctx context.Context, dir string, c blob.Compression, do func(*registry.Registry) error) (err error) {
+	opts := &registry.Options{Compression: c}
+	store := filepath.Join(dir, "store")
+	r, err := registry.Open(ctx, store, opts)
+	if errors.Is(err, registry.ErrNotFound) {
+		r, err = registry.Create(ctx, store, opts)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return do(r)
+}
+
+// putFile registers a file as name:1 and returns the bytes of all blobs.
+func putFile(ctx context.Context, dir, file, name string, c blob.Compression) (int64, error) {
+	err := withRegistry(ctx, dir, c, func(r *registry.Registry) (err error) {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		_, err = r.Register(ctx, registry.Model{Name: name, Version: "1"}, f)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return folderSize(filepath.Join(dir, "store", "blobs"))
+}
+
+// plainCopy reads and writes: the kernel's own copying would cost no CPU time
+// that a process can see, and no store could do it.
+func plainCopy(dir, file string) (int64, error) {
+	return copyThrough(dir, file, func(w io.Writer) (io.WriteCloser, error) { return nopCloser{w}, nil })
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+func wholeZstd(dir, file string, literals bool) (int64, error) {
+	return copyThrough(dir, file, func(w io.Writer) (io.WriteCloser, error) {
+		return zstd.NewWriter(w, zstd.WithAllLitEntropyCompression(literals))
+	})
+}
+
+func copyThrough(dir, file string, filter func(io.Writer) (io.WriteCloser, error)) (_ int64, err error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	name := filepath.Join(dir, "copy")
+	out, err := os.Create(name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	w, err := filter(struct{ io.Writer }{out})
+	if err != nil {
+		return 0, err
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{in}, make([]byte, 1<<20)); err != nil {
+		return 0, err
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if err := out.Sync(); err != nil {
+		return 0, err
+	}
+	return fileSize(name)
+}
+
+// stream puts a long generated stream in a process of its own and reports its
+// peak memory.
+func (b *bench) stream(ctx context.Context, mib int) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(b.work, "stream-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	cmd := exec.CommandContext(ctx, self, "-stream-child", "-stream-mib", strconv.Itoa(mib), dir)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	peak, ok := peakMemory(cmd.ProcessState)
+	text := "not known on this system"
+	if ok {
+		text = humanize.IBytes(uint64(peak))
+	}
+	fmt.Fprintf(b.out, "\npeak memory of putting a stream of %s: %s (promised: 256 MiB)\n", humanize.IBytes(uint64(mib)<<20), text)
+	return nil
+}
+
+func streamChild(ctx context.Context, dir string, mib int) error {
+	return withRegistry(ctx, dir, blob.Auto, func(r *registry.Registry) error {
+		_, err := r.Register(ctx, registry.Model{Name: "stream", Version: "1"}, newWeights(2, int64(mib)<<20, true))
+		return err
+	})
+}
+
+// folder reports what each file of a folder takes with each compression, each
+// in a store of its own.
+func (b *bench) folder(ctx context.Context, root string) error {
+	var rows []string
+	fsys := os.DirFS(root)
+	err := walkFiles(fsys, func(path string, size int64) error {
+		r := fmt.Sprintf("%s\t%s", path, humanize.IBytes(uint64(size)))
+		for _, c := range []blob.Compression{blob.None, blob.Auto, blob.Zstd} {
+			stored, err := b.storedSize(ctx, filepath.Join(root, filepath.FromSlash(path)), c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			r += fmt.Sprintf("\t%.1f%%", 100*float64(stored)/float64(size))
+		}
+		rows = append(rows, r+"\t")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.table("Stored size, each file alone: "+root, "file\tsize\tnone\tauto\tzstd\t", rows)
+}
+
+func (b *bench) storedSize(ctx context.Context, file string, c blob.Compression) (stored int64, err error) {
+	s, err := blob.NewMemory(&blob.Options{Compression: c})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	f, err := os.Open(file)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := s.Put(ctx, f)
+	return info.Stored, err
+}
