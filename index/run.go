@@ -1,0 +1,135 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/heftstore/heft/blob"
+)
+
+func (x *Index) newTx(ctx context.Context, btx *bolt.Tx) *Tx {
+	return &Tx{
+		kv: kv{btx: btx}, ctx: ctx, store: x.store, now: x.now(),
+		known: map[blob.Digest]blob.Info{}, gone: map[blob.Digest]bool{},
+	}
+}
+
+// run calls fn, ends tx and says what became of it.
+func (tx *Tx) run(db *database, fn func(*Tx) error) error {
+	defer func() { tx.btx = nil }()
+	err := fn(tx)
+	if tx.corrupt != nil {
+		// Even if fn made nothing of it.
+		return &damage{tx.corrupt, db.info}
+	}
+	if err == nil {
+		err = tx.broken
+	}
+	return err
+}
+
+// load reads the state and checks that it is this store's.
+func (x *Index) load(s *kv) (state, error) {
+	st, err := s.state()
+	if err == nil && st.store != x.store.ID() {
+		err = s.damaged(bucketMeta, []byte(keyState), fmt.Errorf("it is the index of store %s", st.store))
+	}
+	return st, err
+}
+
+// read runs fn in a read transaction, if check lets it.
+func (x *Index) read(ctx context.Context, db *database, check func(position) error, fn func(*Tx) error) error {
+	btx, err := db.begin(reading)
+	if err != nil {
+		return err
+	}
+	defer db.rollback(btx)
+	tx := x.newTx(ctx, btx)
+	return tx.run(db, func(tx *Tx) error {
+		if tx.state, err = x.load(&tx.kv); err != nil {
+			return err
+		}
+		if err := check(tx.state.pos); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+// anyway is for a caller who has caught up already.
+func anyway(position) error { return nil }
+
+// upToDate compares the journal's size with what is applied: errBehind if there
+// is more, a *JournalError if there is less.
+func (x *Index) upToDate(pos position) error {
+	info, err := x.dir.Stat(journalName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &JournalError{Seq: 0, Err: fmt.Errorf("the file %s is missing: %w", journalName, err)}
+	case err != nil:
+		return fmt.Errorf("index: %w", err)
+	case info.Size() < pos.offset:
+		return lostRecords(info.Size(), pos.next, pos.offset)
+	case info.Size() > pos.offset:
+		return errBehind
+	}
+	return nil
+}
+
+// write runs fn in a write transaction, and writes its record before it commits.
+// The database is up to date and nobody else writes.
+func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) error) error {
+	btx, err := db.begin(writing)
+	if err != nil {
+		return err
+	}
+	defer db.rollback(btx)
+	tx := x.newTx(ctx, btx)
+	tx.update = true
+	var line []byte
+	err = tx.run(db, func(tx *Tx) error {
+		if tx.state, err = x.load(&tx.kv); err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil || tx.broken != nil || tx.corrupt != nil || len(tx.ops) == 0 {
+			return err
+		}
+		line, err = tx.finish(c)
+		return err
+	})
+	if err != nil || tx.writes == 0 {
+		return err
+	}
+	if line == nil {
+		return db.commit(btx)
+	}
+	if err := appendRecord(x.dir, tx.state.pos.offset, line); err != nil {
+		return err
+	}
+	if err := db.commit(btx); err != nil {
+		// The record is durable, so the change is made. Whoever looks next
+		// applies it, and heals what is damaged.
+		x.log.ErrorContext(ctx, "index: the change is in the journal, and index.db will follow", "error", err)
+		db.outdated.Store(true)
+	}
+	return nil
+}
+
+// finish returns the transaction's line for the journal, and has the index say
+// that it is applied.
+func (tx *Tx) finish(c Change) ([]byte, error) {
+	pos := tx.state.pos
+	line, sum, err := encodeRecord(&Record{
+		Seq: pos.next, Time: tx.now, Prev: pos.prev,
+		Verb: c.Verb, Actor: c.Actor, Reason: c.Reason, Ops: tx.ops,
+	})
+	if err != nil {
+		return nil, err
+	}
+	next := state{pos: position{pos.next + 1, pos.offset + int64(len(line)), sum}, store: tx.state.store}
+	return line, tx.setState(next)
+}
