@@ -1,0 +1,270 @@
+package blob
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/heftstore/heft/internal/codec"
+	"github.com/heftstore/heft/internal/durable"
+	"github.com/heftstore/heft/internal/format"
+)
+
+// castagnoli is computed once; crc32 uses the CPU's instruction for it.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// file is an open blob file whose footer and table were checked.
+type file struct {
+	digest Digest
+	f      durable.File
+	size   int64 // bytes of the file
+	plain  int64
+	table  *format.Table
+	at     []int64 // where each row's stored bytes begin
+}
+
+// openFile opens the blob d's file. Errors about its content are damage; a
+// missing file is ErrNotFound.
+func (s *Store) openFile(d Digest) (*file, error) {
+	f, err := s.fsys.Open(blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blob: opening %s: %w", d, err)
+	}
+	b, err := readFile(f, d)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return b, nil
+}
+
+func readFile(f durable.File, d Digest) (*file, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() < format.HeaderSize+format.FooterSize {
+		return nil, &sumError{fmt.Sprintf("the file is %d bytes long, too short for a blob", st.Size())}
+	}
+	buf := make([]byte, format.FooterSize)
+	if err := readAt(f, buf, st.Size()-format.FooterSize); err != nil {
+		return nil, err
+	}
+	footer, err := format.ParseFooter(buf, st.Size())
+	if err != nil {
+		return nil, err
+	}
+	if Digest(footer.Digest) != d {
+		return nil, &sumError{fmt.Sprintf("the file holds the blob %s", Digest(footer.Digest))}
+	}
+	if err := readAt(f, buf[:format.HeaderSize], 0); err != nil {
+		return nil, err
+	}
+	if err := format.CheckHeader(buf[:format.HeaderSize], footer); err != nil {
+		return nil, err
+	}
+	// Bounded: ParseFooter made sure that the table lies within the file.
+	raw := make([]byte, footer.TableLen)
+	if err := readAt(f, raw, int64(footer.TableOffset)); err != nil {
+		return nil, err
+	}
+	table, err := format.ParseTable(raw, footer)
+	if err != nil {
+		return nil, err
+	}
+	b := &file{digest: d, f: f, size: st.Size(), plain: int64(footer.PlainSize), table: table, at: make([]int64, len(table.Rows))}
+	at := int64(format.HeaderSize)
+	for i := range table.Rows {
+		b.at[i] = at
+		at += int64(table.Rows[i].StoredLen)
+	}
+	return b, nil
+}
+
+// readAt fills p. A file that ends early was cut while it was open: that is
+// damage, and must not reach a caller as io.EOF, the end of a whole blob.
+func readAt(f durable.File, p []byte, off int64) error {
+	n, err := f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+		if n < len(p) {
+			err = &sumError{fmt.Sprintf("the file ends within the %d bytes at %d", len(p), off)}
+		}
+	}
+	return err
+}
+
+func (b *file) close() error { return b.f.Close() }
+
+func (b *file) info() Info {
+	return Info{Digest: b.digest, Size: b.plain, Stored: b.size, Donors: slices.Clone(digests(b.table.Donors))}
+}
+
+func digests(in [][32]byte) []Digest {
+	out := make([]Digest, len(in))
+	for i, d := range in {
+		out[i] = d
+	}
+	return out
+}
+
+// held returns the number of the row that holds the bytes of row i: i itself,
+// or the row that it repeats. A borrowed row has none in this file.
+func (b *file) held(i uint32) (uint32, bool) {
+	switch r := &b.table.Rows[i]; r.Place {
+	case format.Held:
+		return i, true
+	case format.Repeated:
+		return r.Frame, true
+	}
+	return 0, false
+}
+
+// lends returns the number of the held row that has the bytes of row i, which
+// must be the frame that want describes.
+func (b *file) lends(i uint32, want *format.Row) (uint32, error) {
+	if uint64(i) >= uint64(len(b.table.Rows)) {
+		return 0, &sumError{fmt.Sprintf("there is no frame %d", i)}
+	}
+	n, ok := b.held(i)
+	if !ok {
+		return 0, &sumError{fmt.Sprintf("frame %d is borrowed in turn", i)}
+	}
+	if r := &b.table.Rows[n]; r.Sum != want.Sum || r.PlainLen != want.PlainLen {
+		return 0, &sumError{fmt.Sprintf("frame %d is not the frame that was borrowed", i)}
+	}
+	return n, nil
+}
+
+// stored reads the stored bytes of the held row i into buf and checks their
+// CRC.
+func (b *file) stored(i uint32, buf []byte) ([]byte, error) {
+	r := &b.table.Rows[i]
+	p := buf[:r.StoredLen]
+	if err := readAt(b.f, p, b.at[i]); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(p, castagnoli) != r.CRC {
+		return nil, &sumError{fmt.Sprintf("the stored bytes of frame %d fail their checksum", i)}
+	}
+	return p, nil
+}
+
+// open files of donors, kept while a Reader or Writer needs them.
+type donors struct {
+	s    *Store
+	mu   sync.Mutex
+	open []*donor // least recently used first
+}
+
+type donor struct {
+	*file
+	users int
+}
+
+// maxDonors bounds the donor files that one Reader or Writer keeps open.
+const maxDonors = 16
+
+// acquire returns the donor d; release gives it back.
+func (c *donors) acquire(d Digest) (*donor, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.IndexFunc(c.open, func(o *donor) bool { return o.digest == d }); i >= 0 {
+		o := c.open[i]
+		c.open = append(slices.Delete(c.open, i, i+1), o)
+		o.users++
+		return o, nil
+	}
+	f, err := c.s.openFile(d)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.open) >= maxDonors {
+		if i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 }); i >= 0 {
+			old := c.open[i]
+			c.open = slices.Delete(c.open, i, i+1)
+			if err := old.close(); err != nil {
+				return nil, errors.Join(err, f.close())
+			}
+		}
+	}
+	o := &donor{file: f, users: 1}
+	c.open = append(c.open, o)
+	return o, nil
+}
+
+func (c *donors) release(o *donor) {
+	c.mu.Lock()
+	o.users--
+	c.mu.Unlock()
+}
+
+func (c *donors) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, o := range c.open {
+		errs = append(errs, o.close())
+	}
+	c.open = nil
+	return errors.Join(errs...)
+}
+
+// decode fills dst with the plain bytes of row i, checked. in names the file
+// that is at fault when the error is damage.
+func (b *file) decode(dst []byte, i uint32, c *donors, dec *codec.Decoder, buf *[format.MaxFrame]byte) (in Digest, err error) {
+	want := &b.table.Rows[i]
+	from, n := b, i
+	if want.Place == format.Borrowed {
+		d := Digest(b.table.Donors[want.Donor])
+		o, err := c.acquire(d)
+		if errors.Is(err, ErrNotFound) {
+			return d, &sumError{"the donor is missing"}
+		}
+		if err != nil {
+			return d, err
+		}
+		defer c.release(o)
+		from, n = o.file, want.Frame
+	}
+	n, err = from.lends(n, want)
+	if err != nil {
+		return from.digest, err
+	}
+	r := &from.table.Rows[n]
+	target := buf[:]
+	if r.Codec == codec.Raw && r.StoredLen == r.PlainLen {
+		target = dst // saves a copy
+	}
+	stored, err := from.stored(n, target)
+	if err != nil {
+		return from.digest, err
+	}
+	if err := dec.Decode(dst, stored, r.Codec, r.Param); err != nil {
+		return from.digest, err
+	}
+	if blake3.Sum256(dst) != want.Sum {
+		return from.digest, &sumError{fmt.Sprintf("frame %d does not have its hash", n)}
+	}
+	return from.digest, nil
+}
+
+// asCorrupt makes damage found in the file in, while the blob d was read, a
+// *CorruptError. Other errors get the blob's name.
+func asCorrupt(err error, d, in Digest, offset int64) error {
+	switch {
+	case damage(err):
+		return &CorruptError{Blob: d, In: in, Offset: offset, Err: err}
+	case errors.Is(err, ErrNotFound):
+		return err
+	}
+	return fmt.Errorf("blob: reading %s: %w", d, err)
+}

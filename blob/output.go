@@ -1,0 +1,166 @@
+package blob
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/heftstore/heft/internal/durable"
+	"github.com/heftstore/heft/internal/format"
+)
+
+// output is a blob file being written. The file is made when the first byte
+// has to be written, so that content which is already there costs none.
+type output struct {
+	s    *Store
+	name string
+	f    durable.File
+	at   int64
+	rows []row
+	seen map[Digest]uint32 // held rows by hash
+}
+
+// add appends a frame: its stored bytes if it is held and new to this file.
+func (o *output) add(r row, stored []byte) error {
+	if r.Place == format.Held {
+		if n, ok := o.seen[r.Sum]; ok {
+			r = row{Row: format.Row{Sum: r.Sum, PlainLen: r.PlainLen, Place: format.Repeated, Frame: n}}
+		} else {
+			if err := o.write(stored); err != nil {
+				return err
+			}
+			o.seen[r.Sum] = uint32(len(o.rows))
+		}
+	}
+	o.rows = append(o.rows, r)
+	return nil
+}
+
+func (o *output) write(p []byte) error {
+	if o.f == nil {
+		if err := o.create(); err != nil {
+			return fmt.Errorf("blob: making a temporary file: %w", err)
+		}
+		o.at = format.HeaderSize
+		if _, err := o.f.Write(format.AppendHeader(nil)); err != nil {
+			return fmt.Errorf("blob: writing: %w", err)
+		}
+	}
+	if _, err := o.f.Write(p); err != nil {
+		return fmt.Errorf("blob: writing: %w", err)
+	}
+	o.at += int64(len(p))
+	return nil
+}
+
+// create makes the temporary file and locks it, which tells other processes
+// that it is in use.
+func (o *output) create() error {
+	for {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // never fails
+		name := "tmp/" + hex.EncodeToString(b[:])
+		f, err := o.s.fsys.Create(name)
+		if err != nil {
+			return err
+		}
+		ok, err := f.TryLock()
+		if ok {
+			_, err = o.s.fsys.Stat(name)
+		}
+		switch {
+		case ok && err == nil:
+			o.name, o.f = name, f
+			return nil
+		case ok && errors.Is(err, fs.ErrNotExist), !ok && err == nil:
+			// A sweep got hold of it before it was locked, and has removed it
+			// or is about to.
+			if err := f.Close(); err != nil {
+				return err
+			}
+		default:
+			return errors.Join(err, o.s.fsys.Remove(name), f.Close())
+		}
+	}
+}
+
+// end appends table and footer and syncs the file.
+func (o *output) end(d Digest, size int64) (Info, error) {
+	t, err := o.table()
+	if err != nil {
+		return Info{}, err
+	}
+	raw := format.AppendTable(nil, t)
+	if err := o.write(nil); err != nil { // a file without a held frame
+		return Info{}, err
+	}
+	raw = format.AppendFooter(raw, &format.Footer{
+		TableOffset: uint64(o.at),
+		TableLen:    uint64(len(raw)),
+		PlainSize:   uint64(size),
+		Rows:        uint32(len(t.Rows)),
+		Donors:      uint32(len(t.Donors)),
+		Digest:      d,
+		TableSum:    blake3.Sum256(raw),
+	})
+	if err := o.write(raw); err != nil {
+		return Info{}, err
+	}
+	if err := o.f.Sync(); err != nil {
+		return Info{}, fmt.Errorf("blob: syncing: %w", err)
+	}
+	return Info{Digest: d, Size: size, Stored: o.at, Donors: digests(t.Donors)}, nil
+}
+
+// table gathers the donors that the rows name and points the rows at them.
+func (o *output) table() (*format.Table, error) {
+	if uint64(len(o.rows)) > 1<<32-1 {
+		return nil, fmt.Errorf("blob: %d frames are more than a blob can have", len(o.rows))
+	}
+	t := &format.Table{Rows: make([]format.Row, len(o.rows))}
+	for i := range o.rows {
+		if o.rows[i].Place == format.Borrowed {
+			t.Donors = append(t.Donors, o.rows[i].holder.Blob)
+		}
+	}
+	compare := func(a, b format.Digest) int { return bytes.Compare(a[:], b[:]) }
+	slices.SortFunc(t.Donors, compare)
+	t.Donors = slices.Compact(t.Donors)
+	for i := range o.rows {
+		t.Rows[i] = o.rows[i].Row
+		if h := o.rows[i].holder; t.Rows[i].Place == format.Borrowed {
+			n, _ := slices.BinarySearchFunc(t.Donors, format.Digest(h.Blob), compare)
+			t.Rows[i].Donor, t.Rows[i].Frame = uint32(n), h.Frame
+		}
+	}
+	return t, nil
+}
+
+// borrows reports whether a row's holder is the blob d.
+func (o *output) borrows(d Digest) bool {
+	return slices.ContainsFunc(o.rows, func(r row) bool { return r.Place == format.Borrowed && r.holder.Blob == d })
+}
+
+// discard closes the temporary file and removes it.
+func (o *output) discard() error {
+	if o.f == nil {
+		return nil
+	}
+	// Removed before the lock goes with the handle: a sweep can't meet it.
+	err := errors.Join(o.s.fsys.Remove(o.name), o.f.Close())
+	o.f = nil
+	return err
+}
+
+// released closes the file, which now has its final name.
+func (o *output) released() error {
+	err := o.f.Close()
+	o.f = nil
+	return err
+}

@@ -1,0 +1,321 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/heftstore/heft/internal/durable"
+	"github.com/heftstore/heft/internal/format"
+)
+
+// Batch stores several blobs that share directory syncs. It is safe for
+// concurrent use; its Writers each are not.
+type Batch struct {
+	s    *Store
+	mu   sync.Mutex
+	dirs map[string]struct{} // to be synced
+	err  error               // a failed sync: nothing more may be acknowledged
+}
+
+// Batch returns an empty batch. What is committed through it is durable only
+// after its Sync.
+func (s *Store) Batch() *Batch { return &Batch{s: s, dirs: map[string]struct{}{}} }
+
+// Put is Store.Put, durable after Sync.
+func (b *Batch) Put(ctx context.Context, r io.Reader) (info Info, err error) {
+	w := b.Writer(ctx)
+	defer func() { err = errors.Join(err, w.Close()) }()
+	if _, err := w.ReadFrom(r); err != nil {
+		return Info{}, err
+	}
+	return w.Commit(Digest{})
+}
+
+// Writer is Store.Writer, durable after Sync.
+func (b *Batch) Writer(ctx context.Context) *Writer {
+	w := b.s.writer(ctx, b)
+	w.share = b
+	return w
+}
+
+// Sync makes everything that was committed through b durable. After an error
+// nothing of the batch may be relied on, and every later Sync fails too: what
+// a failed sync lost is not known, so the blobs have to be put again through
+// a new batch.
+func (b *Batch) Sync(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	for _, dir := range slices.Sorted(maps.Keys(b.dirs)) {
+		if err := b.s.fsys.SyncDir(dir); err != nil {
+			b.err = fmt.Errorf("blob: syncing the folder %s: %w; put the content again", dir, err)
+			return b.err
+		}
+		delete(b.dirs, dir)
+	}
+	return nil
+}
+
+// rely notes that the blob d's name has to be durable, whoever made it: a
+// blob that another process renamed a moment ago may not be synced yet.
+func (b *Batch) rely(ds ...Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dirs["blobs"] = struct{}{}
+	for _, d := range ds {
+		b.dirs[blobDir(d)] = struct{}{}
+	}
+}
+
+// publish gives the finished content its name, unless a sound blob has it.
+func (w *Writer) publish(d Digest) (Info, error) {
+	if info, ok, err := w.sound(d); ok || err != nil {
+		return info, err
+	}
+	_, err := w.s.fsys.Stat(blobPath(d))
+	heal := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Info{}, fmt.Errorf("blob: %w", err)
+	}
+	if heal || w.out.borrows(d) {
+		// Others may borrow any frame that the damaged file held, so its
+		// replacement holds every frame itself. The same goes for a file of
+		// the same digest that lent frames and was removed meanwhile.
+		if err := w.materialize(); err != nil {
+			return Info{}, err
+		}
+	}
+	info, err := w.out.end(d, w.size)
+	if err != nil {
+		return Info{}, err
+	}
+	if err := w.s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return Info{}, fmt.Errorf("blob: %w", err)
+	}
+	placed, err := w.rename(d, heal)
+	if err != nil {
+		return Info{}, err
+	}
+	if !placed {
+		// Another writer was faster. Its file may be borrowed from by now, so
+		// it stays if it is sound.
+		info, ok, err := w.sound(d)
+		if err == nil && !ok {
+			err = fmt.Errorf("blob: %s appeared during the write and is damaged; put it again to heal it", d)
+		}
+		return info, err
+	}
+	if heal {
+		w.s.opts.Logger.Warn("healed a damaged blob", "blob", d.String())
+	}
+	w.batch.rely(d)
+	w.batch.rely(info.Donors...)
+	return info, w.out.released()
+}
+
+// rename moves the temporary file to its name. Without heal it leaves a file
+// that is there alone and reports false.
+func (w *Writer) rename(d Digest, heal bool) (placed bool, err error) {
+	unlock, err := w.s.lockPublish(w.ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if !heal {
+		if _, err := w.s.fsys.Stat(blobPath(d)); err == nil {
+			return false, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("blob: %w", err)
+		}
+	}
+	if err := w.s.fsys.Rename(w.out.name, blobPath(d)); err != nil {
+		return false, fmt.Errorf("blob: %w", err)
+	}
+	return true, nil
+}
+
+// lockPublish orders the check and the rename of all writers, of every
+// process. It is held for two system calls.
+func (s *Store) lockPublish(ctx context.Context) (unlock func() error, err error) {
+	s.publishing.Lock()
+	d, ok := s.fsys.(*durable.Dir)
+	if !ok {
+		return func() error { s.publishing.Unlock(); return nil }, nil
+	}
+	l, err := d.Lock(ctx, publishLock, durable.Exclusive)
+	if err != nil {
+		s.publishing.Unlock()
+		return nil, fmt.Errorf("blob: %w", err)
+	}
+	return func() error { defer s.publishing.Unlock(); return l.Unlock() }, nil
+}
+
+// sound reports whether the store has the blob d, undamaged: each of its
+// frames is one that this Writer borrowed, and checked just now, or passes its
+// checksum.
+func (w *Writer) sound(d Digest) (Info, bool, error) {
+	f, err := w.s.openFile(d)
+	if errors.Is(err, ErrNotFound) || unsound(err) {
+		return Info{}, false, nil
+	}
+	if err != nil {
+		return Info{}, false, err
+	}
+	defer f.close()
+	checked := map[FrameRef]bool{}
+	for i := range w.out.rows {
+		if r := &w.out.rows[i]; r.Place == format.Borrowed {
+			checked[r.holder] = true
+		}
+	}
+	for i := range f.table.Rows {
+		ok, err := w.frameSound(f, uint32(i), checked)
+		if !ok || err != nil {
+			return Info{}, false, err
+		}
+	}
+	info := f.info()
+	info.Known = true
+	w.batch.rely(d)
+	w.batch.rely(info.Donors...)
+	return info, true, nil
+}
+
+func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool, error) {
+	r := &f.table.Rows[i]
+	from, ref := f, FrameRef{Blob: f.digest, Frame: i}
+	switch r.Place {
+	case format.Repeated:
+		return true, nil // an earlier row was checked
+	case format.Borrowed:
+		ref = FrameRef{Blob: f.table.Donors[r.Donor], Frame: r.Frame}
+	}
+	if checked[ref] {
+		return true, nil
+	}
+	if ref.Blob != f.digest {
+		o, err := w.donors.acquire(ref.Blob)
+		if errors.Is(err, ErrNotFound) || unsound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		defer w.donors.release(o)
+		from = o.file
+	}
+	n, err := from.lends(ref.Frame, r)
+	if err != nil {
+		return false, nil
+	}
+	buf := w.s.frame()
+	defer w.s.frames.Put(buf)
+	if _, err := from.stored(n, buf[:]); unsound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	checked[ref] = true
+	return true, nil
+}
+
+// unsound reports whether err is a reason to write a file anew: its content is
+// damaged, or the disk can't read it back. The new one holds every frame, so
+// that nothing is lost if the trouble was passing.
+func unsound(err error) bool { return damage(err) || errors.Is(err, syscall.EIO) }
+
+// materialize writes the output again so that it holds every frame itself.
+func (w *Writer) materialize() (err error) {
+	old := w.out
+	w.out = output{s: w.s, seen: map[Digest]uint32{}}
+	defer func() { err = errors.Join(err, old.discard()) }()
+	buf := w.s.frame()
+	defer w.s.frames.Put(buf)
+	at := int64(format.HeaderSize)
+	for _, r := range old.rows {
+		switch r.Place {
+		case format.Repeated:
+			r.Frame = w.out.seen[r.Sum]
+			w.out.rows = append(w.out.rows, r)
+		case format.Held:
+			stored := buf[:r.StoredLen]
+			if _, err := old.f.ReadAt(stored, at); err != nil {
+				return fmt.Errorf("blob: reading back: %w", err)
+			}
+			at += int64(r.StoredLen)
+			if err := w.out.add(r, stored); err != nil {
+				return err
+			}
+		case format.Borrowed:
+			held, stored, err := w.fetch(r, buf)
+			if err != nil {
+				return err
+			}
+			if err := w.out.add(held, stored); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fetch reads the stored bytes of a borrowed frame from its holder.
+func (w *Writer) fetch(r row, buf *[format.MaxFrame]byte) (row, []byte, error) {
+	o, err := w.donors.acquire(r.holder.Blob)
+	if err != nil {
+		return row{}, nil, err
+	}
+	defer w.donors.release(o)
+	// The file may have been healed, and opened again, since it was looked at.
+	n, err := o.lends(r.holder.Frame, &r.Row)
+	if err != nil {
+		return row{}, nil, asCorrupt(err, o.digest, o.digest, -1)
+	}
+	stored, err := o.stored(n, buf[:])
+	if err != nil {
+		return row{}, nil, asCorrupt(err, o.digest, o.digest, -1)
+	}
+	return row{Row: o.table.Rows[n]}, stored, nil
+}
+
+// sweepOnce removes, once a Store, the temporary files that no process has
+// locked: their writers are gone.
+func (s *Store) sweepOnce() {
+	s.sweep.Do(func() {
+		entries, err := s.fsys.ReadDir("tmp")
+		if err != nil {
+			s.opts.Logger.Warn("sweeping tmp", "error", err)
+			return
+		}
+		for _, e := range entries {
+			if err := s.sweepFile("tmp/" + e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				s.opts.Logger.Warn("sweeping tmp", "file", e.Name(), "error", err)
+			}
+		}
+	})
+}
+
+func (s *Store) sweepFile(name string) (err error) {
+	f, err := s.fsys.OpenWrite(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if ok, err := f.TryLock(); err != nil || !ok {
+		return err
+	}
+	s.opts.Logger.Info("removing what an interrupted write left", "file", name)
+	return s.fsys.Remove(name)
+}
