@@ -9,10 +9,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heftstore/heft/internal/durable"
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
-
-	"github.com/heftstore/heft/internal/durable"
 )
 
 const (

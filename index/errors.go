@@ -6,7 +6,6 @@ import (
 	"io/fs"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/name"
 )

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 )
 

@@ -12,10 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/name"
+	bolt "go.etcd.io/bbolt"
 )
 
 func newStore(t testing.TB) *blob.Store {
@@ -24,7 +23,7 @@ func newStore(t testing.TB) *blob.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 

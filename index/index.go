@@ -212,7 +212,7 @@ func (x *Index) healing(ctx context.Context, fn func() error) error {
 		return errClosed()
 	}
 	err := fn()
-	bad, ok := err.(*damage)
+	bad, ok := err.(*damage) //nolint:errorlint // run returns it bare; what fn returns is never one
 	if !ok {
 		return err
 	}
@@ -221,7 +221,7 @@ func (x *Index) healing(ctx context.Context, fn func() error) error {
 		return fmt.Errorf("%w; this came up while index.db was built anew, which is damaged: %w", err, bad.Err)
 	}
 	err = fn()
-	if bad, ok := err.(*damage); ok {
+	if bad, ok := err.(*damage); ok { //nolint:errorlint // as above
 		return bad.CorruptError
 	}
 	return err
@@ -299,7 +299,7 @@ func (x *Index) withOwn(ctx context.Context, fn func(*database) error) error {
 				return err
 			}
 		}
-		if err := fn(x.own); err != errOutdated {
+		if err := fn(x.own); !errors.Is(err, errOutdated) {
 			return err
 		}
 	}

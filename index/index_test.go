@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/name"
 )
@@ -400,7 +399,7 @@ func TestIndexPanic(t *testing.T) {
 					t.Errorf("panic %v", p)
 				}
 			}()
-			x.Update(t.Context(), Change{Verb: "x"}, func(tx *Tx) error {
+			_ = x.Update(t.Context(), Change{Verb: "x"}, func(tx *Tx) error {
 				if err := tx.Register(v, nil); err != nil {
 					t.Error(err)
 				}

@@ -7,11 +7,10 @@ import (
 	"io/fs"
 
 	"github.com/google/uuid"
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/durable"
+	"github.com/zeebo/blake3"
 )
 
 // Names in the store's folder. The new ones are only used under the exclusive

@@ -8,11 +8,10 @@ import (
 	"io"
 
 	"github.com/google/uuid"
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/durable"
+	"github.com/zeebo/blake3"
 )
 
 const (
@@ -190,7 +189,7 @@ func (r *journalReader) readLine() error {
 			r.line = append(r.line, part...)
 		}
 		switch {
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case err != nil && err != io.EOF:
 			return err

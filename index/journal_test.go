@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/durable"
 )

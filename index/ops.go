@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"

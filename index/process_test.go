@@ -26,7 +26,7 @@ func work(t *testing.T, dir, worker string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { _ = s.Close() })
 	x := openIndex(t, s, nil)
 	last := parseAlias(t, "last")
 	for i := range updates {

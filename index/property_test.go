@@ -11,10 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/internal/durable"
 	bolt "go.etcd.io/bbolt"
 	"pgregory.net/rapid"
-
-	"github.com/heftstore/heft/internal/durable"
 )
 
 // TestKVProperty compares a chained bucket with a map.

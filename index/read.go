@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/name"
 )

@@ -10,7 +10,6 @@ import (
 	"os"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/internal/durable"
 )
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/name"
 )

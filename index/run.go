@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/heftstore/heft/blob"
+	bolt "go.etcd.io/bbolt"
 )
 
 func (x *Index) newTx(ctx context.Context, btx *bolt.Tx) *Tx {

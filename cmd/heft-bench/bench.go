@@ -14,10 +14,9 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/registry"
+	"github.com/klauspost/compress/zstd"
 )
 
 type bench struct {

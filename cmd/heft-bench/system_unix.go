@@ -28,5 +28,5 @@ func peakMemory(p *os.ProcessState) (int64, bool) {
 	if runtime.GOOS == "darwin" {
 		unit = 1
 	}
-	return int64(u.Maxrss) * unit, true
+	return u.Maxrss * unit, true
 }

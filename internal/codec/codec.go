@@ -9,9 +9,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/heftstore/heft/internal/format"
+	"github.com/klauspost/compress/zstd"
 )
 
 // ID is a codec's number on disk.

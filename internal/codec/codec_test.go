@@ -8,10 +8,9 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/heftstore/heft/internal/format"
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
-
-	"github.com/heftstore/heft/internal/format"
 )
 
 // guard is what a decoder must leave alone around its output.

@@ -38,12 +38,13 @@ func dump(t testing.TB, fsys FS) map[string]string {
 
 func random(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 1)) }
 
-// overwrite opens name, stores data at off and leaves syncing to the caller.
-func overwrite(t testing.TB, fsys FS, name, data string, off int64) File {
+// overwrite opens name, stores data at its beginning and leaves syncing to the
+// caller.
+func overwrite(t testing.TB, fsys FS, name, data string) File {
 	t.Helper()
 	f, err := fsys.OpenWrite(name)
 	must(t, err)
-	_, err = f.WriteAt([]byte(data), off)
+	_, err = f.WriteAt([]byte(data), 0)
 	must(t, err)
 	return f
 }
@@ -55,7 +56,7 @@ func TestCrashKeepsSynced(t *testing.T) {
 	must(t, m.Mkdir("d"))
 	must(t, m.SyncDir("."))
 	put(t, m, "d/x", want)
-	f := overwrite(t, m, "d/x", "", 0)
+	f := overwrite(t, m, "d/x", "")
 	must(t, f.Sync())
 	must(t, f.Close())
 	must(t, m.SyncDir("d"))
@@ -190,7 +191,7 @@ func TestCrashFailedSync(t *testing.T) {
 	m := NewMem()
 	put(t, m, "x", "old old")
 	m.Record()
-	f := overwrite(t, m, "x", "new", 0)
+	f := overwrite(t, m, "x", "new")
 	m.Fail(func(op Op) error {
 		if op.Kind == OpSync {
 			return errDisk
@@ -224,7 +225,7 @@ func TestCrashTruncate(t *testing.T) {
 	m := NewMem()
 	put(t, m, "x", "aaaa")
 	m.Record()
-	f := overwrite(t, m, "x", "", 0)
+	f := overwrite(t, m, "x", "")
 	must(t, f.Truncate(2))
 	_, err := f.WriteAt([]byte("bb"), 2)
 	must(t, err)
@@ -254,7 +255,7 @@ func TestCrashTruncateAtOnce(t *testing.T) {
 	m := NewMem()
 	put(t, m, "x", a+a)
 	m.Record()
-	f := overwrite(t, m, "x", "", 0)
+	f := overwrite(t, m, "x", "")
 	must(t, f.Truncate(0))
 	_, err := f.WriteAt([]byte(b), 0)
 	must(t, err)
@@ -277,14 +278,14 @@ func TestCrashIndependent(t *testing.T) {
 	m := NewMem()
 	put(t, m, "x", "base")
 	m.Record()
-	f := overwrite(t, m, "x", "live", 0)
+	f := overwrite(t, m, "x", "live")
 	must(t, f.Sync())
 	if a, b := dump(t, m.Crash(2, random(7))), dump(t, m.Crash(2, random(7))); !maps.Equal(a, b) {
 		t.Errorf("the same seed gave %q and %q", a, b)
 	}
 	c := m.Crash(2, random(1))
 	d := m.Crash(2, random(1))
-	cf := overwrite(t, c, "x", "copy", 0)
+	cf := overwrite(t, c, "x", "copy")
 	if locked, err := cf.TryLock(); err != nil || !locked {
 		t.Errorf("TryLock after a crash: %v, %v", locked, err)
 	}
@@ -410,7 +411,7 @@ func TestCrashAllSynced(t *testing.T) {
 			if dir, ok := strings.CutSuffix(name, "/"); ok {
 				must(t, m.SyncDir(dir))
 			} else {
-				must(t, overwrite(t, m, name, "", 0).Sync())
+				must(t, overwrite(t, m, name, "").Sync())
 			}
 		}
 		for i := range 20 {

@@ -71,7 +71,7 @@ func TestLockModes(t *testing.T) {
 		t.Errorf("no process has it exclusively, but: %v", err)
 	}
 	must(t, a.Unlock())
-	lockFails(t, d, Exclusive)
+	_ = lockFails(t, d, Exclusive)
 	must(t, b.Unlock())
 	c := lock(t, d, Exclusive)
 	for _, mode := range []LockMode{Shared, Exclusive} {
@@ -113,10 +113,10 @@ func TestLockAbandoned(t *testing.T) {
 	for _, held := range []LockMode{Shared, Exclusive} {
 		for range 20 {
 			l := lock(t, d, held)
-			lockFails(t, d, Exclusive) // at the head of the queue
+			_ = lockFails(t, d, Exclusive) // at the head of the queue
 			var wg sync.WaitGroup
 			for range 3 {
-				wg.Go(func() { lockFails(t, d, Exclusive) })
+				wg.Go(func() { _ = lockFails(t, d, Exclusive) })
 			}
 			wg.Wait()
 			must(t, l.Unlock())
@@ -130,7 +130,7 @@ func TestLockAbandoned(t *testing.T) {
 func TestLockReadersPassAbandonedWriter(t *testing.T) {
 	d := newDir(t)
 	first := lock(t, d, Shared)
-	lockFails(t, d, Exclusive)
+	_ = lockFails(t, d, Exclusive)
 	if mark(t, d) != markWaiting {
 		t.Fatal("the writer did not queue, so this test shows nothing")
 	}
@@ -166,13 +166,13 @@ func TestLockWriterIsNotStarved(t *testing.T) {
 		writer <- l
 	}()
 	awaitMark(t, d)
-	lockFails(t, d, Shared) // a later reader waits, although the lock is shared
+	_ = lockFails(t, d, Shared) // a later reader waits, although the lock is shared
 	must(t, reader.Unlock())
 	l := <-writer
 	if mark(t, d) == markWaiting {
 		t.Error("the mark is still there after the writer got the lock")
 	}
-	lockFails(t, d, Shared)
+	_ = lockFails(t, d, Shared)
 	must(t, l.Unlock())
 	must(t, lock(t, d, Shared).Unlock())
 }

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"heft": main})
+}
+
+// TestScript runs testdata/script. HEFT_STORE names a store that is not there
+// yet, times are UTC, and two commands are added:
+//
+//	heft-exit CODE ARGS...  runs heft and expects that exit code
+//	damage STORE            flips a bit of a byte of the largest blob file
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HEFT_STORE", filepath.Join(e.WorkDir, "store"))
+			e.Setenv("HEFT_ACTOR", "tester")
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"heft-exit": expectExit,
+			"damage":    damage,
+		},
+	})
+}
+
+func expectExit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: heft-exit CODE ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec("heft", args[1:]...)
+	got := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: damage STORE")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "blobs", "*", "*"))
+	ts.Check(err)
+	largest, size := "", int64(-1)
+	for _, f := range files {
+		info, err := os.Stat(f)
+		ts.Check(err)
+		if info.Size() > size {
+			largest, size = f, info.Size()
+		}
+	}
+	if largest == "" {
+		ts.Fatalf("no blob in %s", args[0])
+	}
+	b, err := os.ReadFile(largest)
+	ts.Check(err)
+	b[16] ^= 1 // the first byte of the first frame: docs/format.md, "Blob files"
+	ts.Check(os.WriteFile(largest, b, 0o600))
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// run is the command: it runs the verb in args until it is done or a signal
+// comes, and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal asks; a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	root := newRootCmd(a)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.started {
+		err = withHint(usageError("%s", strings.TrimSpace(err.Error())), "'%s --help' shows how it is used", cmd.CommandPath())
+	}
+	return report(ctx, stderr, err)
+}
+
+// newRootCmd returns the command with all its verbs.
+func newRootCmd(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "heft",
+		Short: "Keep model weights: every byte once, and never a wrong byte back",
+		Long: `heft keeps model weights in a store: every byte once, under its BLAKE3 hash,
+with versions, lineage and status, and never a wrong byte back.
+
+A reference names a version: NAME:VERSION, NAME:ALIAS, NAME (the latest),
+NAME@HASH, or an id. A file in one: NAME/VERSION/PATH.
+
+Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
+5 conflict (exists, moved or in use), 130 interrupted.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.storeDir, "store", "", "folder of the `STORE` (default $HEFT_STORE, or heft in the user's data folder)")
+	flags.StringVar(&a.actor, "actor", "", "`WHO` makes the change, for the log (default $HEFT_ACTOR, or user@host)")
+	flags.BoolVarP(&a.quiet, "quiet", "q", false, "neither progress nor notes on standard error")
+
+	root.AddGroup(
+		&cobra.Group{ID: groupData, Title: "Weights:"},
+		&cobra.Group{ID: groupNames, Title: "Names:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			c.DisableFlagsInUseLine = true
+			verb := c.RunE
+			c.RunE = func(cmd *cobra.Command, args []string) error {
+				a.started = true
+				return verb(cmd, args)
+			}
+		}
+		root.AddCommand(cmds...)
+	}
+	add(groupData,
+		newInitCmd(a),
+		newPutCmd(a),
+		newGetCmd(a),
+		newCatCmd(a),
+		newVerifyCmd(a),
+		newStatsCmd(a),
+		newRmCmd(a),
+	)
+	add(groupNames,
+		newLsCmd(a),
+		newShowCmd(a),
+		newFindCmd(a),
+		newStatusCmd(a),
+		newPromoteCmd(a),
+		newRollbackCmd(a),
+		newAliasCmd(a),
+		newLineageCmd(a),
+		newLogCmd(a),
+	)
+	add("", newVersionCmd(a))
+	return root
+}
+
+// The groups of verbs in the help.
+const (
+	groupData  = "data"
+	groupNames = "names"
+)
