@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/durable"
+	"github.com/zeebo/blake3"
 )
 
 // config is heft.json without its checksum.

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/internal/durable"
 )
 

@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
 )
 
 // mixed is a store with a blob that has a frame of every kind, small on disk,

@@ -256,7 +256,7 @@ func TestFailingCreate(t *testing.T) {
 	for n := 1; ; n++ {
 		m := durable.NewMem()
 		seen := failFrom(m, n, syscall.EIO, true)
-		s, err := create(m, nil)
+		_, err := create(m, nil)
 		m.Fail(nil)
 		if seen() < n {
 			if err != nil || n < 10 {
@@ -265,7 +265,8 @@ func TestFailingCreate(t *testing.T) {
 			return
 		}
 		acknowledged := err == nil
-		if s, err = open(m, nil); err != nil && !acknowledged {
+		s, err := open(m, nil)
+		if err != nil && !acknowledged {
 			s, err = create(m, nil)
 		}
 		if err != nil {

@@ -9,11 +9,10 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
 )
 
 // castagnoli is computed once; crc32 uses the CPU's instruction for it.

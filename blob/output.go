@@ -9,10 +9,9 @@ import (
 	"io/fs"
 	"slices"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
 )
 
 // output is a blob file being written. The file is made when the first byte

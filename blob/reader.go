@@ -9,10 +9,9 @@ import (
 	"sort"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
 )
 
 // Reader reads one blob. Every byte that it returns was checked against its

@@ -20,7 +20,6 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
-
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"

@@ -10,10 +10,9 @@ import (
 	"math"
 	"sync"
 
-	"github.com/zeebo/blake3"
-
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
 )
 
 // Writer takes the content of one blob. Nothing can be seen of it before
