@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -183,5 +184,47 @@ func TestOwnDonorGone(t *testing.T) {
 	wantBlob(t, s, content)
 	if len(info.Donors) != 0 {
 		t.Errorf("donors %v", info.Donors)
+	}
+}
+
+// TestTrail puts content that runs on like a stored blob after a frame that a
+// hint names: what follows is compared, not hashed, and only what is equal and
+// undamaged is borrowed.
+func TestTrail(t *testing.T) {
+	frames := [][]byte{randomBytes(1, mib), randomBytes(2, mib), randomBytes(3, mib), randomBytes(4, 10)}
+	other := bytes.Clone(frames[2])
+	other[mib-1] ^= 1
+	for _, c := range []struct {
+		name   string
+		second [][]byte
+		damage bool // of the third frame in the first blob
+		layout string
+	}{
+		{"equal to the end", frames, false, ""},
+		{"one frame longer", append(slices.Clone(frames[:3]), randomBytes(5, mib), randomBytes(4, 10)), false, "BBBH0B"},
+		{"last byte of a frame differs", [][]byte{frames[0], frames[1], other, frames[3]}, false, "BBH0B"},
+		{"a frame is shorter", [][]byte{frames[0], frames[1], frames[2][:mib-1]}, false, "BBH0"},
+		{"a frame is damaged", append(slices.Clone(frames), frames[3]), true, "BBH0H0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, m := newMem(t, nil)
+			d := put(t, s, cat(frames...)).Digest
+			if c.damage {
+				flip(t, m, blobPath(d), format.HeaderSize+2*mib+5, 1)
+			}
+			h := hints{}
+			h.learn(t, s, d)
+			for _, workers := range []int{1, 2} {
+				s := openMem(t, m, &Options{Known: h.known, Workers: workers})
+				info := put(t, s, cat(c.second...))
+				wantBlob(t, s, cat(c.second...))
+				if got := layout(t, s, info.Digest); c.layout != "" && workers == 1 && got != c.layout {
+					t.Errorf("stored as %s", got)
+				}
+				if c.layout == "" && !info.Known {
+					t.Error("not known")
+				}
+			}
+		})
 	}
 }

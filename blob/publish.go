@@ -241,6 +241,11 @@ func (w *Writer) materialize() (err error) {
 	old := w.out
 	w.out = output{s: w.s, seen: map[Digest]uint32{}}
 	defer func() { err = errors.Join(err, old.discard()) }()
+	if old.f != nil {
+		if err := old.flush(); err != nil {
+			return err
+		}
+	}
 	buf := w.s.frame()
 	defer w.s.frames.Put(buf)
 	at := int64(format.HeaderSize)

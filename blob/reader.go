@@ -252,9 +252,23 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 		return err
 	}
 	first := r.frameAt(r.pos)
-	p := newPipe(min(r.s.opts.Workers, len(r.starts)-first), r.newDecoder, sink,
-		func(j *readJob) { r.s.frames.Put(j.plain) })
 	from := r.pos - r.starts[first]
+	err := r.each(first, from, sink)
+	r.pos += written
+	if err == nil && whole != nil {
+		err = r.checkWhole(whole)
+	}
+	return written, err
+}
+
+// each decodes the frames from the number first on and hands them to sink in
+// order, the first without the bytes before from.
+func (r *Reader) each(first int, from int64, sink func(*readJob) error) error {
+	workers := min(r.s.opts.Workers, len(r.starts)-first)
+	if workers == 1 {
+		return r.inline(first, from, sink)
+	}
+	p := newPipe(workers, r.newDecoder, sink, func(j *readJob) { r.s.frames.Put(j.plain) })
 	for i := first; i < len(r.starts); i++ {
 		j := &readJob{num: i, plain: r.s.frame(), from: from}
 		from = 0
@@ -263,12 +277,24 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 			break
 		}
 	}
-	err := p.wait()
-	r.pos += written
-	if err == nil && whole != nil {
-		err = r.checkWhole(whole)
+	return p.wait()
+}
+
+// inline is each without goroutines.
+func (r *Reader) inline(first int, from int64, sink func(*readJob) error) error {
+	do, stop := r.newDecoder()
+	defer stop()
+	plain := r.s.frame()
+	defer r.s.frames.Put(plain)
+	for i := first; i < len(r.starts); i++ {
+		j := &readJob{num: i, plain: plain, from: from}
+		from = 0
+		do(j)
+		if err := sink(j); err != nil {
+			return err
+		}
 	}
-	return written, err
+	return nil
 }
 
 func (r *Reader) newDecoder() (do func(*readJob), stop func()) {

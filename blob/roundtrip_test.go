@@ -44,9 +44,10 @@ var contents = []struct {
 }
 
 func TestStoreRoundTrip(t *testing.T) {
-	for c := Auto; c <= Zstd; c++ {
-		t.Run(c.String(), func(t *testing.T) {
-			s, _ := newMem(t, &Options{Compression: c, Workers: 2})
+	for i := range 2 * (Zstd + 1) {
+		c, workers := i/2, int(i%2)+1
+		t.Run(fmt.Sprintf("%s, %d workers", c, workers), func(t *testing.T) {
+			s, _ := newMem(t, &Options{Compression: c, Workers: workers})
 			for _, kind := range contents {
 				for _, n := range roundTripSizes {
 					t.Run(fmt.Sprintf("%s %d", kind.name, n), func(t *testing.T) {

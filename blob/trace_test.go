@@ -69,9 +69,7 @@ func TestTracePut(t *testing.T) {
 	put(t, s, content)
 	wantTrace(t, m, `
 create tmp/1
-write tmp/1 0+16
-write tmp/1 16+1000
-write tmp/1 1016+192
+write tmp/1 0+1208
 sync tmp/1
 mkdir blobs/1e
 rename tmp/1 blobs/1e/1e809785
@@ -85,8 +83,6 @@ syncdir blobs/1e
 	}
 	wantTrace(t, m, `
 create tmp/1
-write tmp/1 0+16
-write tmp/1 16+1000
 remove tmp/1
 syncdir blobs
 syncdir blobs/1e
@@ -118,22 +114,17 @@ func TestTraceBatch(t *testing.T) {
 	}
 	wantTrace(t, m, `
 create tmp/1
-write tmp/1 0+16
-write tmp/1 16+128
+write tmp/1 0+144
 sync tmp/1
 mkdir blobs/af
 rename tmp/1 blobs/af/af1349b9
 create tmp/2
-write tmp/2 0+16
-write tmp/2 16+1
-write tmp/2 17+192
+write tmp/2 0+209
 sync tmp/2
 mkdir blobs/3a
 rename tmp/2 blobs/3a/3ae7d805
 create tmp/3
-write tmp/3 0+16
-write tmp/3 16+1
-write tmp/3 17+192
+write tmp/3 0+209
 sync tmp/3
 mkdir blobs/e0
 rename tmp/3 blobs/e0/e0fe5e38
