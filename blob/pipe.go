@@ -25,7 +25,7 @@ type slot[J any] struct {
 // end to take its buffers back.
 func newPipe[J any](workers int, newWorker func() (do func(*J), stop func()), sink func(*J) error, drop func(*J)) *pipe[J] {
 	p := &pipe[J]{
-		work:  make(chan *slot[J]),
+		work:  make(chan *slot[J], 2*workers), // never full: order is first
 		order: make(chan *slot[J], 2*workers),
 		done:  make(chan struct{}),
 		fail:  make(chan struct{}),

@@ -52,18 +52,13 @@ func (b *bench) generated(ctx context.Context, mib int) error {
 		}
 		ways := b.ways(file)
 		runs := make([][]sample, len(ways))
-		// The round before the first is not counted: a virtual machine charges
-		// the first use of each page of memory to whoever touches it, which
-		// made a plain copy cost 4 CPU seconds a GiB instead of 0.4.
-		for round := range b.rounds + 1 {
+		for range b.rounds {
 			for i, w := range ways {
-				r, err := b.once(ctx, w)
+				r, err := b.once(ctx, w, size)
 				if err != nil {
 					return fmt.Errorf("%s: %w", w.name, err)
 				}
-				if round > 0 {
-					runs[i] = append(runs[i], r)
-				}
+				runs[i] = append(runs[i], r)
 			}
 		}
 		var rows []string
@@ -105,7 +100,7 @@ func median(runs []sample, value func(sample) float64) float64 {
 }
 
 // once measures a way in a fresh folder.
-func (b *bench) once(ctx context.Context, w way) (r sample, err error) {
+func (b *bench) once(ctx context.Context, w way, size int64) (r sample, err error) {
 	dir, err := os.MkdirTemp(b.work, "round-")
 	if err != nil {
 		return r, err
@@ -116,11 +111,33 @@ func (b *bench) once(ctx context.Context, w way) (r sample, err error) {
 			return r, err
 		}
 	}
+	if err := b.warm(size); err != nil {
+		return r, err
+	}
 	runtime.GC()
 	cpu, start := cpuTime(), time.Now()
 	r.stored, err = w.do(ctx, dir)
 	r.wall, r.cpu = time.Since(start), cpuTime()-cpu
 	return r, err
+}
+
+// warm has the system touch as much memory as a way may fill with cached
+// files. A virtual machine charges the first use of each page to whoever
+// touches it, and takes free pages back after seconds: that made a plain copy
+// cost 0.4 CPU seconds a GiB or 4, by chance.
+func (b *bench) warm(size int64) (err error) {
+	f, err := os.CreateTemp(b.work, "warm-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	piece := make([]byte, 1<<20)
+	for written := int64(0); written < size+size/4; written += int64(len(piece)) {
+		if _, err := f.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bench) ways(file string) []way {

@@ -146,7 +146,7 @@ func (d *Decoder) Decode(dst, stored []byte, id ID, param uint8) error {
 		if param != 0 || len(stored) != len(dst) {
 			return damaged("raw: %d stored bytes for %d plain ones, parameter %d", len(stored), len(dst), param)
 		}
-		copy(dst, stored) // free when they are the same memory
+		copy(dst, stored)
 		return nil
 	case Constant:
 		w := int(param)
