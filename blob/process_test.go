@@ -93,7 +93,7 @@ func processContent(process, i int) []byte {
 	if i%2 == 0 {
 		process = -1
 	}
-	return cat([]byte(fmt.Sprintf("process %d, blob %d ", process, i)), lines(i*100))
+	return cat(fmt.Appendf(nil, "process %d, blob %d ", process, i), lines(i*100))
 }
 
 func command(t *testing.T, dir, role string, n int) *exec.Cmd {

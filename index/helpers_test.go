@@ -140,7 +140,7 @@ func sample(t testing.TB, s *blob.Store, x *Index) {
 		if last != nil && i%4 == 0 {
 			v.Parent = last.ID
 		}
-		v.Metadata = []byte(fmt.Sprintf(`{"loss": 0.%d, "note": %q}`, i, bytes.Repeat([]byte("x"), rng.IntN(300))))
+		v.Metadata = fmt.Appendf(nil, `{"loss": 0.%d, "note": %q}`, i, bytes.Repeat([]byte("x"), rng.IntN(300)))
 		f := put(t, s, fmt.Sprintf("weights %d", i/2))
 		last = register(t, x, v, at(t, f, "a/model.bin"), at(t, f, "b.bin"))
 		if i%5 == 0 {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -300,15 +301,15 @@ func (b *bench) folder(ctx context.Context, root string) error {
 	var rows []string
 	fsys := os.DirFS(root)
 	err := walkFiles(fsys, func(path string, size int64) error {
-		r := fmt.Sprintf("%s\t%s", path, humanize.IBytes(uint64(size)))
+		cells := []string{path, humanize.IBytes(uint64(size))}
 		for _, c := range []blob.Compression{blob.None, blob.Auto, blob.Zstd} {
 			stored, err := b.storedSize(ctx, filepath.Join(root, filepath.FromSlash(path)), c)
 			if err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
-			r += fmt.Sprintf("\t%.1f%%", 100*float64(stored)/float64(size))
+			cells = append(cells, fmt.Sprintf("%.1f%%", 100*float64(stored)/float64(size)))
 		}
-		rows = append(rows, r+"\t")
+		rows = append(rows, strings.Join(cells, "\t")+"\t")
 		return nil
 	})
 	if err != nil {
