@@ -65,10 +65,10 @@ func (e *Encoder) Encode(dst, plain []byte) (stored []byte, id ID, param uint8) 
 	}
 	limit := len(plain) - 1
 	if e.mode == Auto {
-		limit = len(plain) - len(plain)/8
+		limit = worthwhile(len(plain))
 	}
 	// Shorter frames can't repay zstd's own header.
-	if len(plain) < 64 {
+	if len(plain) < 64 || e.mode == Auto && !e.promising(dst, plain) {
 		return plain, Raw, 0
 	}
 	stored = e.zstd().EncodeAll(plain, dst[:0])
@@ -76,6 +76,32 @@ func (e *Encoder) Encode(dst, plain []byte) (stored []byte, id ID, param uint8) 
 		return plain, Raw, 0
 	}
 	return stored, Zstd, 0
+}
+
+// worthwhile returns the most bytes that Auto accepts for n plain ones.
+func worthwhile(n int) int { return n - n/8 }
+
+// samples and sampleSize are how much of a frame Auto tries before all of it:
+// a sixteenth. On float weights, which hold no repeats, the search through
+// whole frames cost 0.8 CPU seconds a GiB, a third of a put (measured).
+const (
+	samples    = 2
+	sampleSize = 32 << 10
+)
+
+// promising reports whether one of the samples of a frame shrinks enough.
+// Repeats that lie further apart than a sample are not seen.
+func (e *Encoder) promising(dst, plain []byte) bool {
+	if len(plain) <= samples*sampleSize {
+		return true // as cheap to try
+	}
+	for i := range samples {
+		at := (2*i + 1) * len(plain) / (2 * samples)
+		if len(e.zstd().EncodeAll(plain[at:at+sampleSize], dst[:0])) <= worthwhile(sampleSize) {
+			return true
+		}
+	}
+	return false
 }
 
 // decodes reports whether stored decodes to plain. A frame that doesn't is
