@@ -78,13 +78,35 @@ func (r *Registry) Begin(ctx context.Context, m Model) (*Draft, error) {
 }
 
 // checkParent returns ErrNotFound if there is no version that rec names as its
-// parent.
+// parent, and ErrInvalid if rec would be its own ancestor: its id may be that
+// of a version that was deleted and has children still.
 func (v *view) checkParent(rec *index.Version) error {
 	if rec.Parent == uuid.Nil {
 		return nil
 	}
-	_, err := v.tx.Version(rec.Parent)
-	return gone("parent with the id "+rec.Parent.String(), err)
+	up, err := v.tx.Version(rec.Parent)
+	if err != nil {
+		return gone("parent with the id "+rec.Parent.String(), err)
+	}
+	orphans := false
+	for _, err := range v.tx.Children(rec.ID) {
+		if err != nil {
+			return err
+		}
+		orphans = true
+		break
+	}
+	for orphans && up.Parent != uuid.Nil {
+		if up.Parent == rec.ID {
+			return fmt.Errorf("%w: a version with the id %s would be its own ancestor: its parent %s descends from that id", ErrInvalid, rec.ID, rec.Parent)
+		}
+		if up, err = v.tx.Version(up.Parent); errors.Is(err, index.ErrNotFound) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // record parses what a caller says of a version.

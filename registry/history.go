@@ -138,9 +138,9 @@ func (r *Registry) Ancestors(ctx context.Context, ref string) iter.Seq2[*Model, 
 			return nil, err
 		}
 		var all []*Model
-		for rec.Parent != uuid.Nil {
-			// Parents are registered before their children, so there is no
-			// cycle to guard against.
+		seen := map[uuid.UUID]bool{} // Commit makes no cycle; a strange journal might
+		for rec.Parent != uuid.Nil && !seen[rec.ID] {
+			seen[rec.ID] = true
 			rec, err = v.tx.Version(rec.Parent)
 			if errors.Is(err, index.ErrNotFound) {
 				break
@@ -176,9 +176,14 @@ func (r *Registry) Descendants(ctx context.Context, ref string) iter.Seq2[Descen
 		// A stack of what is still to come, not recursion: a lineage may be
 		// as long as a training run.
 		todo, err := v.children(rec, 1)
+		seen := map[uuid.UUID]bool{rec.ID: true} // as in Ancestors
 		for err == nil && len(todo) > 0 {
 			next := todo[len(todo)-1]
 			todo = todo[:len(todo)-1]
+			if seen[next.rec.ID] {
+				continue
+			}
+			seen[next.rec.ID] = true
 			var m *Model
 			if m, err = v.model(next.rec); err != nil {
 				break

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -199,5 +201,42 @@ func TestLineageDeep(t *testing.T) {
 		if d.Depth != i+1 || d.Version != fmt.Sprint(i+2) {
 			t.Fatalf("descendant %d is %s at depth %d", i, d.Ref(), d.Depth)
 		}
+	}
+}
+
+// TestNoVersionIsItsOwnAncestor registers a deleted version's id again, below
+// one of its children.
+func TestNoVersionIsItsOwnAncestor(t *testing.T) {
+	r, ctx := newRegistry(t), t.Context()
+	top, err := r.Register(ctx, Model{Name: "m", Version: "1"}, strings.NewReader("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := top.ID
+	for _, v := range []string{"2", "3"} {
+		m, err := r.Register(ctx, Model{Name: "m", Version: v, Parent: parent}, strings.NewReader(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent = m.ID
+	}
+	if err := r.ForceDelete(ctx, "m:1", Note{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Register(ctx, Model{ID: top.ID, Name: "m", Version: "4", Parent: parent}, strings.NewReader("4")); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a cycle: %v", err)
+	}
+	if _, err := r.Register(ctx, Model{ID: top.ID, Name: "m", Version: "1"}, strings.NewReader("1")); err != nil {
+		t.Errorf("the id again, without a parent: %v", err)
+	}
+	var found []string
+	for d, err := range r.Descendants(ctx, "m:1") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, d.Version)
+	}
+	if !slices.Equal(found, []string{"2", "3"}) {
+		t.Errorf("its descendants are %v", found)
 	}
 }
