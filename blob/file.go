@@ -82,6 +82,9 @@ func readFile(f durable.File, d Digest) (*file, error) {
 	b := &file{digest: d, f: f, size: st.Size(), plain: int64(footer.PlainSize), table: table, at: make([]int64, len(table.Rows))}
 	at := int64(format.HeaderSize)
 	for i := range table.Rows {
+		if n := table.Rows[i].Depth; n > 0 {
+			return nil, &NewerError{What: "delta depth", Found: int(n)}
+		}
 		b.at[i] = at
 		at += int64(table.Rows[i].StoredLen)
 	}

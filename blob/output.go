@@ -143,7 +143,8 @@ func (o *output) end(d Digest, size int64) (Info, error) {
 
 // table gathers the donors that the rows name and points the rows at them.
 func (o *output) table() (*format.Table, error) {
-	if uint64(len(o.rows)) > 1<<32-1 {
+	// Each row may name another donor.
+	if len(o.rows) > format.MaxTable/(format.RowSize+format.DonorSize) {
 		return nil, fmt.Errorf("blob: %d frames are more than a blob can have", len(o.rows))
 	}
 	t := &format.Table{Rows: make([]format.Row, len(o.rows))}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
 )
@@ -149,17 +150,21 @@ func (w *Writer) rename(d Digest, heal bool) (placed bool, err error) {
 // lockPublish orders the check and the rename of all writers, of every
 // process. It is held for two system calls.
 func (s *Store) lockPublish(ctx context.Context) (unlock func() error, err error) {
-	s.publishing.Lock()
+	select {
+	case s.publishing <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("blob: waiting for %s: %w", publishLock, context.Cause(ctx))
+	}
 	d, ok := s.fsys.(*durable.Dir)
 	if !ok {
-		return func() error { s.publishing.Unlock(); return nil }, nil
+		return func() error { <-s.publishing; return nil }, nil
 	}
 	l, err := d.Lock(ctx, publishLock, durable.Exclusive)
 	if err != nil {
-		s.publishing.Unlock()
+		<-s.publishing
 		return nil, fmt.Errorf("blob: %w", err)
 	}
-	return func() error { defer s.publishing.Unlock(); return l.Unlock() }, nil
+	return func() error { defer func() { <-s.publishing }(); return l.Unlock() }, nil
 }
 
 // sound reports whether the store has the blob d, undamaged: each of its
@@ -181,6 +186,9 @@ func (w *Writer) sound(d Digest) (Info, bool, error) {
 		}
 	}
 	for i := range f.table.Rows {
+		if r := &f.table.Rows[i]; len(w.out.rows) == len(f.table.Rows) && r.Sum != w.out.rows[i].Sum {
+			return Info{}, false, nil // its table is of other content
+		}
 		ok, err := w.frameSound(f, uint32(i), checked)
 		if !ok || err != nil {
 			return Info{}, false, err
@@ -222,10 +230,14 @@ func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool,
 	}
 	buf := w.s.frame()
 	defer w.s.frames.Put(buf)
-	if _, err := from.stored(n, buf[:]); unsound(err) {
+	stored, err := from.stored(n, buf[:])
+	if unsound(err) {
 		return false, nil
 	} else if err != nil {
 		return false, err
+	}
+	if from.table.Rows[n].Codec == codec.Raw && Sum(stored) != Digest(r.Sum) {
+		return false, nil
 	}
 	checked[ref] = true
 	return true, nil

@@ -110,7 +110,7 @@ type Store struct {
 	decoders sync.Pool // *codec.Decoder
 	frames   sync.Pool // *[format.MaxFrame]byte
 
-	publishing sync.Mutex // orders renames in this process
+	publishing chan struct{} // of one; orders renames in this process
 	sweep      sync.Once
 }
 
@@ -125,7 +125,7 @@ const publishLock = "publish.lock"
 // ErrExist; so is one with other files in it, which it leaves as they are.
 // What a creation that was interrupted left is completed.
 func Create(dir string, opts *Options) (*Store, error) {
-	if err := durable.CreateDir(dir); err != nil {
+	if err := durable.CreateDir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob: creating the store folder %s: %w", dir, err)
 	}
 	fsys, err := durable.OpenDir(dir)
@@ -216,7 +216,7 @@ func open(fsys durable.FS, opts *Options) (*Store, error) {
 }
 
 func newStore(fsys durable.FS, opts *Options, c config) *Store {
-	s := &Store{fsys: fsys, config: c}
+	s := &Store{fsys: fsys, config: c, publishing: make(chan struct{}, 1)}
 	if opts != nil {
 		s.opts = *opts
 	}

@@ -199,7 +199,7 @@ func (w *Writer) encode(j *writeJob, enc *codec.Encoder, buf *[format.MaxFrame]b
 		return
 	}
 	j.row.Sum = blake3.Sum256(plain)
-	if ref, ok := w.known(j.num, &j.row.Row, buf); ok {
+	if ref, ok := w.known(j.num, &j.row.Row, plain, buf); ok {
 		j.row.Place, j.row.holder = format.Borrowed, ref
 		return
 	}
@@ -243,12 +243,12 @@ func (w *Writer) same(num int, plain []byte, buf *[format.MaxFrame]byte) (FrameR
 // known looks for a held frame that equals r, the frame number num of this
 // blob, and whose stored bytes are undamaged. A hint that turns out wrong is
 // only a missed saving.
-func (w *Writer) known(num int, r *format.Row, buf *[format.MaxFrame]byte) (FrameRef, bool) {
+func (w *Writer) known(num int, r *format.Row, plain []byte, buf *[format.MaxFrame]byte) (FrameRef, bool) {
 	if w.s.opts.Known == nil {
 		return FrameRef{}, false
 	}
 	if guess, ok := w.trail.guess(num); ok {
-		if ref, ok := w.lent(guess, r, buf); ok {
+		if ref, ok := w.lent(guess, r, plain, buf); ok {
 			return ref, true
 		}
 	}
@@ -256,7 +256,7 @@ func (w *Writer) known(num int, r *format.Row, buf *[format.MaxFrame]byte) (Fram
 	if !ok {
 		return FrameRef{}, false
 	}
-	ref, ok := w.lent(hint, r, buf)
+	ref, ok := w.lent(hint, r, plain, buf)
 	if ok {
 		w.trail.found(num, hint)
 	}
@@ -264,7 +264,7 @@ func (w *Writer) known(num int, r *format.Row, buf *[format.MaxFrame]byte) (Fram
 }
 
 // lent checks a hint and returns the frame to borrow.
-func (w *Writer) lent(ref FrameRef, r *format.Row, buf *[format.MaxFrame]byte) (FrameRef, bool) {
+func (w *Writer) lent(ref FrameRef, r *format.Row, plain []byte, buf *[format.MaxFrame]byte) (FrameRef, bool) {
 	o, err := w.donors.acquire(ref.Blob)
 	if err != nil {
 		return FrameRef{}, false
@@ -287,7 +287,8 @@ func (w *Writer) lent(ref FrameRef, r *format.Row, buf *[format.MaxFrame]byte) (
 	if ref.Frame, err = o.lends(ref.Frame, r); err != nil {
 		return FrameRef{}, false
 	}
-	if _, err := o.stored(ref.Frame, buf[:]); err != nil {
+	stored, err := o.stored(ref.Frame, buf[:])
+	if err != nil || o.table.Rows[ref.Frame].Codec == codec.Raw && !bytes.Equal(stored, plain) {
 		return FrameRef{}, false
 	}
 	return ref, true

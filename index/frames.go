@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/heftstore/heft/blob"
 )
@@ -100,7 +101,7 @@ func (tx *Tx) prefer(ctx context.Context, frame blob.Digest, ref blob.FrameRef) 
 func unusable(err error) bool {
 	_, damaged := errors.AsType[*blob.CorruptError](err)
 	_, newer := errors.AsType[*blob.NewerError](err)
-	return damaged || newer || errors.Is(err, blob.ErrNotFound)
+	return damaged || newer || errors.Is(err, blob.ErrNotFound) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EISDIR)
 }
 
 // RemoveBlob forgets a blob: AddBlob undone. Like that it is not recorded in the

@@ -92,13 +92,14 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 }
 
 func (x *Index) open(ctx context.Context) error {
+	_, lockErr := x.dir.Stat(lockName)
 	_, err := x.dir.Stat(journalName)
 	if x.exclusive || errors.Is(err, fs.ErrNotExist) {
 		lock, err := x.dir.Lock(ctx, lockName, durable.Exclusive)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		err = x.createIfNew()
+		err = x.createIfNew(ctx, lockErr == nil)
 		if err != nil || !x.exclusive {
 			err = errors.Join(err, lock.Unlock())
 		} else {
@@ -114,11 +115,20 @@ func (x *Index) open(ctx context.Context) error {
 }
 
 // createIfNew makes the journal of a store that has neither that nor index.db.
-// The caller holds the exclusive lock.
-func (x *Index) createIfNew() error {
+// The caller holds the exclusive lock. A store that was opened before and has
+// blobs has lost its journal: a new one would make that loss final.
+func (x *Index) createIfNew(ctx context.Context, openedBefore bool) error {
 	for _, name := range []string{journalName, databaseName} {
 		if _, err := x.dir.Stat(name); !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+	}
+	if openedBefore {
+		for _, err := range x.store.All(ctx) {
+			if err != nil {
+				return fmt.Errorf("index: %w", err)
+			}
+			return &JournalError{Err: fmt.Errorf("the file %s is missing, and so is %s, but the store has blobs", journalName, databaseName)}
 		}
 	}
 	return createJournal(x.dir, x.store.ID(), x.now())

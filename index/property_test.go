@@ -102,7 +102,7 @@ func TestIndexProperty(t *testing.T) {
 	manifest := version(t, s, "m/0", "0").Manifest
 	status := rapid.SampledFrom([]string{"ready", "production", "retired"})
 	rapid.Check(t, func(rt *rapid.T) {
-		for _, name := range []string{journalName, databaseName} {
+		for _, name := range []string{journalName, databaseName, lockName} { // as if never opened
 			if err := os.Remove(filepath.Join(s.Dir(), name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 				rt.Fatal(err)
 			}

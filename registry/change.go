@@ -109,7 +109,7 @@ func (r *Registry) Rollback(ctx context.Context, model string, n Note) (Change, 
 		return Change{}, err
 	}
 	for {
-		past, seq, err := r.pastProductions(ctx, nm)
+		past, current, err := r.pastProductions(ctx, nm)
 		if err != nil {
 			return Change{}, err
 		}
@@ -117,13 +117,23 @@ func (r *Registry) Rollback(ctx context.Context, model string, n Note) (Change, 
 			if _, err := v.latest(nm); err != nil {
 				return nil, err
 			}
-			if v.tx.Applied() != seq {
+			// Only this model has to stand as the journal was read: a busy
+			// store must not keep a rollback waiting.
+			now, err := v.production(nm)
+			if err != nil {
+				return nil, err
+			}
+			if (now == nil) != (current == uuid.Nil) || now != nil && now.ID != current {
 				return nil, errMoved
 			}
 			if len(past) == 0 {
 				return nil, fmt.Errorf("%w: no earlier version of %s was in production", ErrNotFound, nm)
 			}
-			return v.id(past[len(past)-1])
+			rec, err := v.tx.Version(past[len(past)-1])
+			if errors.Is(err, index.ErrNotFound) { // deleted since
+				return nil, errMoved
+			}
+			return rec, err
 		})
 		if !errors.Is(err, errMoved) {
 			return ch, err
@@ -131,24 +141,22 @@ func (r *Registry) Rollback(ctx context.Context, model string, n Note) (Change, 
 	}
 }
 
-// errMoved says that the journal grew between two looks at it.
-var errMoved = errors.New("registry: the journal moved on")
+// errMoved says that a version changed between two looks at it.
+var errMoved = errors.New("registry: it was changed meanwhile")
 
 // pastProductions returns the versions of n that were in production before
-// the one that is now, oldest first, without deleted ones, as of the journal
-// record seq.
-func (r *Registry) pastProductions(ctx context.Context, n name.Name) (past []uuid.UUID, seq uint64, err error) {
+// the one that is now, oldest first, without deleted ones; and the one that is
+// now, or zero.
+func (r *Registry) pastProductions(ctx context.Context, n name.Name) (past []uuid.UUID, current uuid.UUID, err error) {
 	mine := map[uuid.UUID]bool{}
-	current := uuid.Nil
 	push := func(id uuid.UUID) {
 		past = append(past, id)
 		current = id
 	}
 	for rec, err := range r.index.Records(ctx, 0) {
 		if err != nil {
-			return nil, 0, named(err)
+			return nil, uuid.Nil, named(err)
 		}
-		seq = rec.Seq
 		for _, op := range rec.Ops {
 			switch {
 			case op.Register != nil && op.Register.Version.Name == n:
@@ -177,7 +185,7 @@ func (r *Registry) pastProductions(ctx context.Context, n name.Name) (past []uui
 	for len(past) > 0 && past[len(past)-1] == current {
 		past = past[:len(past)-1]
 	}
-	return past, seq, nil
+	return past, current, nil
 }
 
 func lastIndex(ids []uuid.UUID, id uuid.UUID) int {

@@ -60,7 +60,7 @@ func (e *ExistsError) Is(target error) bool { return target == ErrConflict }
 // ".heft-part", is checked and continued. Nothing outside dir is touched,
 // whatever links it holds.
 func (m *Model) Extract(ctx context.Context, dir string, o *ExtractOptions) (done Extracted, err error) {
-	x := extraction{m: m}
+	x := extraction{m: m, taken: map[string]bool{}}
 	if o != nil {
 		x.opts = *o
 	}
@@ -68,6 +68,7 @@ func (m *Model) Extract(ctx context.Context, dir string, o *ExtractOptions) (don
 		if err != nil {
 			return done, err
 		}
+		x.taken[f.Path] = true
 		if x.opts.Only == nil || slices.Contains(x.opts.Only, f.Path) {
 			x.files = append(x.files, f)
 		}
@@ -77,7 +78,7 @@ func (m *Model) Extract(ctx context.Context, dir string, o *ExtractOptions) (don
 			return done, fmt.Errorf("%w: %s has no file %s", ErrNotFound, m.Ref(), only)
 		}
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := durable.CreateDir(dir, 0o777); err != nil {
 		return done, fmt.Errorf("registry: making the folder: %w", err)
 	}
 	if x.root, err = os.OpenRoot(dir); err != nil {
@@ -100,7 +101,8 @@ type extraction struct {
 	opts  ExtractOptions
 	root  *os.Root
 	files []File
-	right []bool // which files are there already
+	taken map[string]bool // every path of the version
+	right []bool          // which files are there already
 	done  Extracted
 	dirs  map[string]bool // to be synced
 }
@@ -187,23 +189,28 @@ func (c contextReader) Read(p []byte) (int, error) {
 func (x *extraction) file(ctx context.Context, i int) (err error) {
 	f := x.files[i]
 	x.done.Files++
-	if x.right[i] {
-		x.done.Skipped++
-		x.progress(f.Size)
-		return nil
-	}
 	folder := path.Dir(f.Path)
-	if err := x.root.MkdirAll(folder, 0o777); err != nil {
-		return fmt.Errorf("registry: making the folder of %s: %w", f.Path, err)
-	}
 	for d := folder; ; d = path.Dir(d) {
+		// Of a file that is right too: it may be what an Extract that was
+		// killed had no time to sync.
 		x.dirs[d] = true
 		if d == "." {
 			break
 		}
 	}
+	if x.right[i] {
+		x.done.Skipped++
+		x.progress(f.Size)
+		return nil
+	}
+	if err := x.root.MkdirAll(folder, 0o777); err != nil {
+		return fmt.Errorf("registry: making the folder of %s: %w", f.Path, err)
+	}
 	// The digest in its name keeps the parts of two versions apart.
 	part := path.Join(folder, "."+shortHex(f.Digest)+".heft-part")
+	for x.taken[part] { // a file of the version has that name
+		part += "-part"
+	}
 	out, err := x.openPart(part, f)
 	if err != nil {
 		return err
@@ -215,6 +222,20 @@ func (x *extraction) file(ctx context.Context, i int) (err error) {
 	if err := out.Sync(); err != nil {
 		// What a failed sync lost is not known: nothing of it may be kept.
 		return errors.Join(fmt.Errorf("registry: syncing %s: %w", f.Path, err), x.root.Remove(part))
+	}
+	if !x.opts.Replace {
+		// It was not there when the plan was made; a rename would lose it.
+		if info, err := x.root.Lstat(f.Path); err == nil {
+			if info.Mode().IsRegular() && info.Size() == f.Size {
+				if same, err := x.same(ctx, f); err != nil || same {
+					x.done.Skipped++
+					return errors.Join(err, x.root.Remove(part))
+				}
+			}
+			return errors.Join(&ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(f.Path))}, x.root.Remove(part))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("registry: %w", err)
+		}
 	}
 	if err := x.root.Rename(part, f.Path); err != nil {
 		return fmt.Errorf("registry: %w", err)
@@ -230,6 +251,12 @@ func (x *extraction) openPart(part string, f File) (*os.File, error) {
 		info, err := x.root.Lstat(part)
 		if err == nil && !info.Mode().IsRegular() {
 			return nil, fmt.Errorf("%w: %s is in the way of extracting %s: remove it", ErrConflict, filepath.Join(x.root.Name(), part), f.Path)
+		}
+		if err == nil && links(info) > 1 {
+			// So would one that shares its bytes with another name.
+			if err := x.root.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("registry: %w", err)
+			}
 		}
 		out, err := x.root.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {

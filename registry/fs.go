@@ -13,18 +13,31 @@ import (
 
 // FS returns the files of the version as a read-only file system. It is safe
 // for concurrent use; its files read, seek and read at offsets as a Reader
-// does. The list of files is read at the first call. Times are the version's
+// does. The list of files is read once. Times are the version's
 // registration.
 func (m *Model) FS() fs.FS {
-	t := &tree{m: m}
-	t.load = sync.OnceValues(t.read)
-	return t
+	return &tree{m: m}
 }
 
 // tree is a version as an fs.FS.
 type tree struct {
-	m    *Model
-	load func() (map[string]*node, error)
+	m     *Model
+	mu    sync.Mutex
+	nodes map[string]*node // nil until they could be read
+}
+
+// load returns the tree's nodes by path.
+func (t *tree) load() (map[string]*node, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.nodes == nil {
+		nodes, err := t.read()
+		if err != nil {
+			return nil, err // it may pass: the next call tries again
+		}
+		t.nodes = nodes
+	}
+	return t.nodes, nil
 }
 
 // node is a file or folder of a tree, and its own fs.FileInfo and fs.DirEntry.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
 )
 
@@ -141,5 +143,41 @@ func TestCreateTempLeavesNothing(t *testing.T) {
 	must(t, r.Close())
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%s is left: %v", dir, err)
+	}
+}
+
+// TestJournalAndIndexGone opens a store that has lost both: an empty registry
+// in their place would make the loss final.
+func TestJournalAndIndexGone(t *testing.T) {
+	r := newRegistry(t)
+	add(t, r, "a:1")
+	for _, name := range []string{"journal", "index.db"} {
+		must(t, os.Remove(filepath.Join(r.Dir(), name)))
+	}
+	o, err := Open(t.Context(), r.Dir(), nil)
+	if err == nil {
+		must(t, o.Close())
+	}
+	if _, ok := errors.AsType[*index.JournalError](err); !ok {
+		t.Errorf("%v is not a *index.JournalError", err)
+	}
+}
+
+// TestUnreadableBlob has a blob that can't be read at all, for which a folder
+// stands here: other models are registered, and the index is rebuilt.
+func TestUnreadableBlob(t *testing.T) {
+	r := newRegistry(t)
+	for i := range 4 {
+		shared := weights(uint64(10+i), 1<<20)
+		bad := slices.Concat(shared, weights(1, 100))
+		addModel(t, r, Model{Name: "a"}, string(bad))
+		file := blobFile(r, blob.Sum(bad))
+		must(t, os.Remove(file))
+		must(t, os.Mkdir(file, 0o700))
+		addModel(t, r, Model{Name: "b"}, string(slices.Concat(shared, weights(2, 100))))
+	}
+	must(t, os.Remove(filepath.Join(r.Dir(), "index.db")))
+	if o := again(t, r); get(t, o, "b:4").Ref() != "b:4" {
+		t.Error("b:4 is not there")
 	}
 }

@@ -288,3 +288,45 @@ func TestPromoteConcurrent(t *testing.T) {
 		t.Errorf("in production: %v", got)
 	}
 }
+
+// TestRollbackBeside changes another model between Rollback's look at the
+// journal and its change, each time: that is no reason to look again.
+func TestRollbackBeside(t *testing.T) {
+	r := newRegistry(t)
+	for _, v := range []string{"m:1", "m:2", "other:1", "other:2"} {
+		add(t, r, v)
+	}
+	for _, v := range []string{"m:1", "m:2"} {
+		if _, err := r.Promote(t.Context(), v, Note{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, err := parseName("m")
+	must(t, err)
+	past, current, err := r.pastProductions(t.Context(), n)
+	must(t, err)
+	if len(past) != 1 || past[0] != get(t, r, "m:1").ID || current != get(t, r, "m:2").ID {
+		t.Fatalf("past %v, now %v", past, current)
+	}
+	// Another process is busy all the while.
+	o, ctx := again(t, r), t.Context()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = o.SetAlias(ctx, "other", "x", []string{"1", "2"}[i%2], Note{})
+			}
+		}
+	}()
+	ch, err := r.Rollback(ctx, "m", Note{})
+	close(stop)
+	<-done
+	must(t, err)
+	if ch.Model.Version != "1" {
+		t.Errorf("rolled back to %s", ch.Model.Version)
+	}
+}

@@ -96,7 +96,7 @@ func (e *Encoder) promising(dst, plain []byte) bool {
 		return true // as cheap to try
 	}
 	for i := range samples {
-		at := (2*i + 1) * len(plain) / (2 * samples)
+		at := (2*i + 1) * (len(plain) - sampleSize) / (2 * samples)
 		if len(e.zstd().EncodeAll(plain[at:at+sampleSize], dst[:0])) <= worthwhile(sampleSize) {
 			return true
 		}

@@ -299,3 +299,32 @@ func TestDecodeFlippedBits(t *testing.T) {
 		}
 	}
 }
+
+// TestEncodeSamples encodes frames around the size from which Auto tries
+// samples first.
+func TestEncodeSamples(t *testing.T) {
+	for _, n := range []int{samples*sampleSize - 1, samples * sampleSize, samples*sampleSize + 1, 70000, 3 * sampleSize, 4 * sampleSize, format.MaxFrame} {
+		random := make([]byte, n)
+		rng := rand.New(rand.NewPCG(1, uint64(n)))
+		for i := range random {
+			random[i] = byte(rng.Uint32())
+		}
+		for name, c := range map[string]struct {
+			plain []byte
+			want  ID
+		}{
+			"random": {random, Raw},
+			"text":   {bytes.Repeat([]byte("a line of text\n"), n/15+1)[:n], Zstd},
+		} {
+			e := NewEncoder(Auto)
+			stored, id, param := e.Encode(nil, c.plain)
+			if id != c.want {
+				t.Errorf("%s, %d bytes: codec %d", name, n, id)
+			}
+			back := make([]byte, n)
+			if err := new(Decoder).Decode(back, stored, id, param); err != nil || !bytes.Equal(back, c.plain) {
+				t.Errorf("%s, %d bytes: decoded to other bytes, %v", name, n, err)
+			}
+		}
+	}
+}

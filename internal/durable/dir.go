@@ -40,24 +40,24 @@ func OpenDir(path string) (*Dir, error) {
 }
 
 // CreateDir makes the directory path and the parents that are missing, mode
-// 0700 before the umask, and syncs the parent of each one that it made: on
+// perm before the umask, and syncs the parent of each one that it made: on
 // return without an error their names are durable. A directory that exists is
 // not an error, but CreateDir then doesn't touch it, so it can't vouch for a
 // name that another process made and has not synced. If it fails, the
 // directories made so far remain. It is safe for concurrent use.
-func CreateDir(path string) error {
+func CreateDir(path string, perm fs.FileMode) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("durable: create directory %s: %w", path, err)
 	}
-	if err := createDir(abs); err != nil {
+	if err := createDir(abs, perm); err != nil {
 		return fmt.Errorf("durable: create directory %s: %w", path, err)
 	}
 	return nil
 }
 
 // createDir is CreateDir for an absolute path.
-func createDir(path string) error {
+func createDir(path string, perm fs.FileMode) error {
 	info, err := os.Stat(path)
 	if err == nil {
 		if !info.IsDir() {
@@ -69,12 +69,12 @@ func createDir(path string) error {
 	if !errors.Is(err, fs.ErrNotExist) || parent == path {
 		return err
 	}
-	if err := createDir(parent); err != nil {
+	if err := createDir(parent, perm); err != nil {
 		return err
 	}
 	// Another process may be first; the parent is synced all the same, because
 	// that process may not have come to it yet.
-	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return syncPath(parent)

@@ -53,7 +53,7 @@ func TestCreateDir(t *testing.T) {
 	base := t.TempDir()
 	path := filepath.Join(base, "a", "b", "c")
 	for range 2 {
-		must(t, CreateDir(path))
+		must(t, CreateDir(path, 0o700))
 	}
 	info, err := os.Stat(path)
 	must(t, err)
@@ -63,7 +63,7 @@ func TestCreateDir(t *testing.T) {
 	file := filepath.Join(base, "file")
 	must(t, os.WriteFile(file, nil, 0o600))
 	for _, path := range []string{file, filepath.Join(file, "d")} {
-		if err := CreateDir(path); err == nil {
+		if err := CreateDir(path, 0o700); err == nil {
 			t.Errorf("CreateDir(%s) succeeded", path)
 		}
 	}

@@ -32,6 +32,11 @@ const (
 	// newest that it reads.
 	MinReader = 1
 
+	// MaxTable is the longest frame table, in bytes. A sparse file can claim
+	// any length for nothing, so a reader needs a bound; 8 million frames,
+	// 8 TiB in frames of 1 MiB, are beyond any file of weights.
+	MaxTable = 512 << 20
+
 	// MaxDepth is the longest chain of deltas below a frame.
 	MaxDepth = 4
 )
@@ -191,6 +196,10 @@ func ParseFooter(b []byte, fileSize int64) (*Footer, error) {
 		return nil, bad("footer", "a table of %d bytes for %d rows and %d donors", f.TableLen, f.Rows, f.Donors)
 	case f.TableLen > room || f.TableOffset != HeaderSize+room-f.TableLen:
 		return nil, bad("footer", "the table (%d bytes at %d) does not fit a file of %d bytes", f.TableLen, f.TableOffset, fileSize)
+	case f.TableLen > MaxTable:
+		return nil, bad("footer", "a table of %d bytes is over the limit of %d", f.TableLen, MaxTable)
+	case uint64(f.Rows) > f.PlainSize:
+		return nil, bad("footer", "%d rows for %d plain bytes", f.Rows, f.PlainSize)
 	case f.PlainSize > math.MaxInt64:
 		return nil, bad("footer", "plain size %d is out of range", f.PlainSize)
 	}
