@@ -70,21 +70,27 @@ func readConfig(fsys durable.FS) (config, error) {
 		MinReader int `json:"min_reader"`
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
-		return config{}, fmt.Errorf("blob: %s is damaged: %w; restore it from a backup", configName, err)
+		return config{}, damagedConfig(err)
 	}
 	if v.MinReader > storeReader {
 		return config{}, fmt.Errorf("blob: %s: %w", configName, &NewerError{What: "minimum reader version", Found: v.MinReader, Supported: storeReader})
 	}
 	var s summed
 	if err := canon.Decode(b, &s); err != nil {
-		return config{}, fmt.Errorf("blob: %s is damaged: %w; restore it from a backup", configName, err)
+		return config{}, damagedConfig(err)
 	}
 	sum, err := s.config.sum()
 	if err != nil {
 		return config{}, err
 	}
 	if sum != s.Sum || s.StoreID == uuid.Nil {
-		return config{}, fmt.Errorf("blob: %s is damaged: its checksum does not match; restore it from a backup", configName)
+		return config{}, damagedConfig(errors.New("its checksum does not match"))
 	}
 	return s.config, nil
+}
+
+// damagedConfig says what is wrong with heft.json. How it was found matters to
+// nobody who has to restore it, so err is not wrapped.
+func damagedConfig(err error) error {
+	return fmt.Errorf("%w: %s is damaged (%v): restore it from a backup", ErrDamagedStore, configName, err)
 }

@@ -17,6 +17,10 @@ var ErrNotFound = fmt.Errorf("blob: %w", fs.ErrNotExist)
 // wraps fs.ErrExist.
 var ErrExist = fmt.Errorf("blob: %w", fs.ErrExist)
 
+// ErrDamagedStore says that the store's own description, heft.json, is not
+// what was written.
+var ErrDamagedStore = errors.New("blob: damaged store")
+
 // CorruptError says that stored bytes are not what they were when they were
 // written. No byte of the frame at Offset was returned.
 type CorruptError struct {

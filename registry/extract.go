@@ -217,6 +217,9 @@ func (x *extraction) file(ctx context.Context, i int) (err error) {
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if err := x.fill(ctx, out, f); err != nil {
+		if st, statErr := out.Stat(); statErr == nil && st.Size() == 0 {
+			err = errors.Join(err, x.root.Remove(part)) // nothing to continue
+		}
 		return err
 	}
 	if err := out.Sync(); err != nil {

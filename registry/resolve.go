@@ -16,7 +16,7 @@ import (
 )
 
 // Get returns the version that a reference means: "name:version",
-// "name:alias", "name" (the latest), "name@" and the beginning of its
+// "name:alias", "name:production" (by its status), "name" (the latest), "name@" and the beginning of its
 // manifest's hash, an id, or a manifest's hash or its beginning, after "b3:"
 // or, if no model has that name, bare. A version wins over an alias of the
 // same text. It returns ErrNotFound, a *NameError, or a *AmbiguousError.
@@ -104,7 +104,8 @@ func (v *view) id(id uuid.UUID) (*index.Version, error) {
 	return rec, gone("version with the id "+id.String(), err)
 }
 
-// label finds a version of n by its version or, failing that, an alias.
+// label finds a version of n by its version or, failing that, an alias or,
+// for "production", its status.
 func (v *view) label(n name.Name, label string) (*index.Version, error) {
 	if ver, err := name.ParseVersion(label); err == nil {
 		id, err := v.tx.Lookup(n, ver)
@@ -122,6 +123,12 @@ func (v *view) label(n name.Name, label string) (*index.Version, error) {
 		}
 		if !errors.Is(err, index.ErrNotFound) {
 			return nil, err
+		}
+	}
+	if label == string(Production) {
+		rec, err := v.production(n)
+		if err != nil || rec != nil {
+			return rec, err
 		}
 	}
 	for _, err := range v.tx.Versions(n) {

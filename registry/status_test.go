@@ -330,3 +330,18 @@ func TestRollbackBeside(t *testing.T) {
 		t.Errorf("rolled back to %s", ch.Model.Version)
 	}
 }
+
+// TestProductionAsLabel refers to the version in production by its status; a
+// version or alias of that name comes first.
+func TestProductionAsLabel(t *testing.T) {
+	r, ctx := newRegistry(t), t.Context()
+	add(t, r, "m:1")
+	add(t, r, "m:2")
+	_, err := r.Get(ctx, "m:production")
+	wantErr(t, "none in production", err, ErrNotFound)
+	_, err = r.Promote(ctx, "m:1", Note{})
+	must(t, err)
+	same(t, "in production", get(t, r, "m:production").Ref(), "m:1")
+	must(t, r.SetAlias(ctx, "m", "production", "2", Note{}))
+	same(t, "an alias", get(t, r, "m:production").Ref(), "m:2")
+}

@@ -99,14 +99,23 @@ func (a *app) openOrCreate(ctx context.Context) (*registry.Registry, error) {
 		return r, err
 	}
 	r, err = registry.Create(ctx, dir, a.options())
-	if errors.Is(err, fs.ErrExist) { // somebody else was faster
-		return registry.Open(ctx, dir, a.options())
+	if errors.Is(err, fs.ErrExist) { // somebody else was faster, or the folder holds other things
+		if r, openErr := registry.Open(ctx, dir, a.options()); !errors.Is(openErr, registry.ErrNotFound) {
+			return r, openErr
+		}
+		return nil, folderTaken(err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	a.note("created store %s", r.Dir())
 	return r, nil
+}
+
+// folderTaken makes of Create's error, which says what is in the way,
+// a conflict with a next step.
+func folderTaken(err error) error {
+	return withHint(exitWith(exitConflict, "%s", plain(err)), "'heft stats' tells what a store holds; --store names another folder")
 }
 
 // note tells something beside the result, on standard error.

@@ -18,7 +18,7 @@ func newCatCmd(a *app) *cobra.Command {
 		Long: `Write a file of a version to standard output: its only file, or the one that
 FILE or NAME/VERSION/PATH names. Every byte is checked before it is written;
 what was written before damage was met is right, but not all.`,
-		Example: `  heft cat bert:production weights.bin > weights.bin
+		Example: `  heft cat bert:stable weights.bin > weights.bin
   heft cat bert/1.0.0/config.json | jq .
   heft cat bert:1.0.0 model.safetensors --length 8 | od -t u8`,
 		Args:              cobra.RangeArgs(1, 2),
@@ -48,7 +48,7 @@ func (a *app) cat(ctx context.Context, args []string, offset, length int64) erro
 	defer r.Close()
 	m, file, err := r.Locate(ctx, args[0])
 	if err != nil {
-		return err
+		return a.suggest(ctx, r, args[0], err)
 	}
 	if len(args) == 2 {
 		if file != "" {

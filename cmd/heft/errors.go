@@ -105,13 +105,41 @@ func interrupted(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx)))
 }
 
-// plain returns the text of err without what stands before it for programmers:
-// the names of packages, and of the errors of io/fs that sentinels wrap.
+// plain returns the text of err without what stands before it, and before the
+// errors that it wraps, for programmers: the names of packages, and of the
+// errors of io/fs that sentinels wrap.
 func plain(err error) string {
-	s := err.Error()
+	return withoutPrefixes(plainWithin(err.Error(), err))
+}
+
+// plainWithin returns s without the prefixes of the errors that err wraps.
+func plainWithin(s string, err error) string {
+	var wrapped []error
+	switch e := err.(type) { //nolint:errorlint // it walks the tree of errors itself
+	case interface{ Unwrap() error }:
+		wrapped = []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		wrapped = e.Unwrap()
+	}
+	for _, e := range wrapped {
+		if e == nil {
+			continue
+		}
+		text := e.Error()
+		if short := withoutPrefixes(text); short != text {
+			s = strings.Replace(s, ": "+text, ": "+short, 1)
+			s = strings.Replace(s, "\n"+text, "\n"+short, 1) // errors.Join
+		}
+		s = plainWithin(s, e)
+	}
+	return s
+}
+
+// withoutPrefixes is plain for one text.
+func withoutPrefixes(s string) string {
 	for {
 		rest := s
-		for _, prefix := range []string{"registry: ", "index: ", "blob: ", "name: ", "file does not exist: ", "file already exists: ", "invalid argument: "} {
+		for _, prefix := range []string{"registry: ", "index: ", "blob: ", "name: ", "durable: ", "file does not exist: ", "file already exists: ", "invalid argument: "} {
 			rest = strings.TrimPrefix(rest, prefix)
 		}
 		if rest == s {
@@ -165,7 +193,7 @@ func corrupt(err error) bool {
 	if _, ok := errors.AsType[*registry.CorruptError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[*blob.CorruptError](err); ok {
+	if _, ok := errors.AsType[*blob.CorruptError](err); ok || errors.Is(err, blob.ErrDamagedStore) {
 		return true
 	}
 	if _, ok := errors.AsType[*index.JournalError](err); ok {

@@ -20,7 +20,7 @@ of the model's name. NAME/VERSION/PATH writes that file only.
 A file that is there already with the right content is left alone, so the same
 command goes on after an interrupt. One with other content is an error, found
 before anything is written; --force replaces it.`,
-		Example: `  heft get bert:production
+		Example: `  heft get bert:stable
   heft get bert:1.0.0 /srv/models/bert --force
   heft get bert/1.0.0/tokenizer.json .`,
 		Args:              cobra.RangeArgs(1, 2),
@@ -55,7 +55,7 @@ func (a *app) get(ctx context.Context, ref string, dir *string, opts registry.Ex
 	defer r.Close()
 	m, file, err := r.Locate(ctx, ref)
 	if err != nil {
-		return nil, done, err
+		return nil, done, a.suggest(ctx, r, ref, err)
 	}
 	if *dir == "" {
 		*dir = path.Base(m.Name)

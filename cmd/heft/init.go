@@ -25,7 +25,7 @@ user's data folder. 'heft put' does the same when there is none yet.`,
 			}
 			r, err := registry.Create(cmd.Context(), dir, a.options())
 			if errors.Is(err, fs.ErrExist) {
-				return withHint(exitWith(exitConflict, "%s", plain(err)), "'heft stats' tells what a store holds; --store names another folder")
+				return folderTaken(err)
 			}
 			if err != nil {
 				return err

@@ -91,7 +91,7 @@ func (p paths) take(file, from string) error {
 // openInput opens one file or folder and returns its size. It calls take for
 // each file with the path that it will be stored under.
 func openInput(ctx context.Context, arg, as string, take func(file, from string) error) (input, int64, error) {
-	f, err := os.Open(arg)
+	f, err := openFile(ctx, arg)
 	if err != nil {
 		return input{}, 0, err
 	}
@@ -103,6 +103,9 @@ func openInput(ctx context.Context, arg, as string, take func(file, from string)
 		stored := cmp.Or(as, filepath.Base(arg))
 		if err := take(stored, arg); err != nil {
 			return input{}, 0, errors.Join(err, f.Close())
+		}
+		if !info.Mode().IsRegular() { // a pipe: a read may wait for ever
+			return input{path: stored, r: interruptible(ctx, f), c: f}, 0, nil
 		}
 		return input{path: stored, r: f, c: f}, info.Size(), nil
 	}
@@ -116,16 +119,34 @@ func openInput(ctx context.Context, arg, as string, take func(file, from string)
 	if err != nil {
 		return input{}, 0, err
 	}
-	size, err := measure(ctx, root.FS(), func(p string) error { return take(p, filepath.Join(arg, p)) })
+	size, err := measure(ctx, arg, root.FS(), take)
 	if err != nil {
 		return input{}, 0, errors.Join(err, root.Close())
 	}
 	return input{root: root, c: root}, size, nil
 }
 
-// measure returns how many bytes the files below fsys have, and calls take for
-// each path.
-func measure(ctx context.Context, fsys fs.FS, take func(file string) error) (size int64, err error) {
+// openFile opens a file for reading. A named pipe that nobody writes to makes that
+// wait, so it ends with ctx.
+func openFile(ctx context.Context, name string) (*os.File, error) {
+	var f *os.File
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f, err = os.Open(name)
+	}()
+	select {
+	case <-done:
+		return f, err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// measure returns how many bytes the files below fsys, which is the folder dir,
+// have, and calls take for each.
+func measure(ctx context.Context, dir string, fsys fs.FS, take func(file, from string) error) (size int64, err error) {
 	err = fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -133,12 +154,19 @@ func measure(ctx context.Context, fsys fs.FS, take func(file string) error) (siz
 		if err != nil || d.IsDir() {
 			return err
 		}
+		from := filepath.Join(dir, p)
 		info, err := fs.Stat(fsys, p) // of what a link points to
+		if e, ok := errors.AsType[*fs.PathError](err); ok && d.Type()&fs.ModeSymlink != 0 {
+			return withHint(exitWith(exitError, "the link %s: %s", from, e.Err), "a link has to lead to a file of the same folder; remove it, or put what it leads to")
+		}
 		if err != nil {
 			return err
 		}
+		if !info.Mode().IsRegular() {
+			return withHint(usageError("%s is neither a file nor a folder", from), "leave it out, or put what it leads to")
+		}
 		size += info.Size()
-		return take(p)
+		return take(p, from)
 	})
 	return size, err
 }

@@ -68,6 +68,11 @@ func (a *app) ls(ctx context.Context, where string, f lsFlags) error {
 		return err
 	}
 	if len(names) == 0 && where != "" {
+		if name, ok := strings.CutSuffix(where, "/"); ok {
+			if models, err := collect(r.Versions(ctx, name)); err == nil && len(models) > 0 {
+				return withHint(exitWith(exitNotFound, "there is no model below %s", where), "'heft ls %s' lists the versions of %s itself", name, name)
+			}
+		}
 		return a.suggest(ctx, r, where, exitWith(exitNotFound, "there is no model %s, and none below %s", strings.TrimSuffix(where, "/"), prefix))
 	}
 	if len(names) == 0 {

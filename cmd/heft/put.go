@@ -89,7 +89,7 @@ func (a *app) put(ctx context.Context, target string, paths []string, f putFlags
 	if f.parent != "" {
 		parent, err := r.Get(ctx, f.parent)
 		if err != nil {
-			return err
+			return a.suggest(ctx, r, f.parent, err)
 		}
 		model.Parent = parent.ID
 	}

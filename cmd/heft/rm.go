@@ -46,7 +46,7 @@ func (a *app) rm(ctx context.Context, refs []string, n registry.Note, force bool
 	for _, ref := range refs {
 		m, err := r.Get(ctx, ref)
 		if err != nil {
-			return err
+			return a.suggest(ctx, r, ref, err)
 		}
 		if ref == m.Name {
 			return withHint(usageError("%s names no version", ref), "its latest is %s", m.Ref())

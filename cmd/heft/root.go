@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -61,6 +62,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		for _, c := range cmds {
 			c.GroupID = group
 			c.DisableFlagsInUseLine = true
+			c.Args = explained(c)
 			verb := c.RunE
 			c.RunE = func(cmd *cobra.Command, args []string) error {
 				a.started = true
@@ -90,7 +92,44 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		newLogCmd(a),
 	)
 	add("", newVersionCmd(a))
+	root.DisableSuggestions = true // cobra's are more lines than the hint, some far off
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			// Otherwise the help for a verb that there is not is an exit code 0.
+			show := c.Run
+			c.Run, c.RunE = nil, func(cmd *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return fmt.Errorf("there is no help for %q", strings.Join(args, " "))
+				}
+				show(cmd, args)
+				return nil
+			}
+		}
+		if c.Name() == "completion" {
+			c.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("no completion for %q: it is for bash, zsh, fish or powershell", args[0])
+				}
+				return nil
+			}
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
+}
+
+// explained returns the check of c's arguments with an error that tells what
+// they are.
+func explained(c *cobra.Command) cobra.PositionalArgs {
+	check := c.Args
+	return func(cmd *cobra.Command, args []string) error {
+		if check == nil || check(cmd, args) == nil {
+			return nil
+		}
+		return fmt.Errorf("%s does not go with %s; its usage is: heft %s", c.Name(), plural(len(args), "argument"), c.Use)
+	}
 }
 
 // The groups of verbs in the help.

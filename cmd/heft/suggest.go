@@ -22,13 +22,18 @@ func collect[T any](items iter.Seq2[T, error]) ([]T, error) {
 }
 
 // suggest gives an error about a reference that was not found a next step: the
-// name that was perhaps meant, or where to see the versions of the name. Other
-// errors are returned as they are.
+// name that was perhaps meant, or where to see the versions of the name or the
+// files of the version. Other errors are returned as they are.
 func (a *app) suggest(ctx context.Context, r *registry.Registry, ref string, err error) error {
 	if code, _ := classify(err); code != exitNotFound || ref == "" {
 		return err
 	}
-	given, _, labelled := strings.Cut(strings.TrimSuffix(ref, "/"), ":")
+	given, label, labelled := strings.Cut(strings.TrimSuffix(ref, "/"), ":")
+	if version, _, ok := strings.Cut(label, "/"); ok {
+		if m, getErr := r.Get(ctx, given+":"+version); getErr == nil { // so it is the file
+			return withHint(err, "'heft show %s' lists its files", m.Ref())
+		}
+	}
 	if name, _, ok := strings.Cut(given, "@"); ok {
 		given, labelled = name, true
 	}

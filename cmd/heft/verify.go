@@ -20,7 +20,7 @@ func newVerifyCmd(a *app) *cobra.Command {
 against its hashes. Each damaged blob is printed with the files that use it;
 the exit code is then 4. To heal one, put the same content again.`,
 		Example: `  heft verify
-  heft verify bert:production --json`,
+  heft verify bert:stable --json`,
 		ValidArgsFunction: a.completeRefs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			v, err := a.verify(cmd.Context(), args)
@@ -72,7 +72,7 @@ func (a *app) verify(ctx context.Context, refs []string) (*verified, error) {
 	for _, ref := range refs { // a slip in the last one shows before the work
 		n, err := r.VerifySize(ctx, ref)
 		if err != nil {
-			return nil, err
+			return nil, a.suggest(ctx, r, ref, err)
 		}
 		total += n
 	}
