@@ -89,8 +89,7 @@ func readConfig(fsys durable.FS) (config, error) {
 	return s.config, nil
 }
 
-// damagedConfig says what is wrong with heft.json. How it was found matters to
-// nobody who has to restore it, so err is not wrapped.
+// damagedConfig says what is wrong with heft.json.
 func damagedConfig(err error) error {
-	return fmt.Errorf("%w: %s is damaged (%v): restore it from a backup", ErrDamagedStore, configName, err)
+	return fmt.Errorf("%w: %s is damaged (%w): restore it from a backup", ErrDamagedStore, configName, err)
 }
