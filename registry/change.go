@@ -165,9 +165,9 @@ func (r *Registry) pastProductions(ctx context.Context, n name.Name) (past []uui
 					push(op.Register.Version.ID)
 				}
 			case op.Status != nil && mine[op.Status.ID] && Status(op.Status.To) == Production:
-				if i := slices.Index(past, op.Status.ID); rec.Verb == "rollback" && i >= 0 {
+				if i := lastIndex(past, op.Status.ID); rec.Verb == "rollback" && i >= 0 {
 					// What came after it has been rolled back.
-					past, current = past[:lastIndex(past, op.Status.ID)+1], op.Status.ID
+					past, current = past[:i+1], op.Status.ID
 				} else {
 					push(op.Status.ID)
 				}

@@ -121,7 +121,7 @@ func (x *extraction) plan(ctx context.Context) error {
 		info, err := x.root.Lstat(f.Path)
 		if err != nil {
 			if file := x.blocked(f.Path); file != "" {
-				return &ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(file))}
+				return x.exists(file)
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -135,15 +135,16 @@ func (x *extraction) plan(ctx context.Context) error {
 				return fmt.Errorf("registry: comparing %s: %w", f.Path, err)
 			}
 		}
-		switch {
-		case x.right[i]:
-		case info.IsDir():
-			return &ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(f.Path))}
-		case !x.opts.Replace:
-			return &ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(f.Path))}
+		if !x.right[i] && (info.IsDir() || !x.opts.Replace) {
+			return x.exists(f.Path)
 		}
 	}
 	return nil
+}
+
+// exists returns the *ExistsError for a path below the folder.
+func (x *extraction) exists(p string) error {
+	return &ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(p))}
 }
 
 // blocked returns the file that is where a folder above p has to be, or "".
@@ -207,7 +208,7 @@ func (x *extraction) file(ctx context.Context, i int) (err error) {
 		return fmt.Errorf("registry: making the folder of %s: %w", f.Path, err)
 	}
 	// The digest in its name keeps the parts of two versions apart.
-	part := path.Join(folder, "."+shortHex(f.Digest)+".heft-part")
+	part := path.Join(folder, "."+f.Digest.Short()+".heft-part")
 	for x.taken[part] { // a file of the version has that name
 		part += "-part"
 	}
@@ -235,7 +236,7 @@ func (x *extraction) file(ctx context.Context, i int) (err error) {
 					return errors.Join(err, x.root.Remove(part))
 				}
 			}
-			return errors.Join(&ExistsError{Path: filepath.Join(x.root.Name(), filepath.FromSlash(f.Path))}, x.root.Remove(part))
+			return errors.Join(x.exists(f.Path), x.root.Remove(part))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("registry: %w", err)
 		}

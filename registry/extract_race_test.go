@@ -5,26 +5,21 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/heftstore/heft/blob"
 )
-
-// partName is where Extract lets a file of that content grow.
-func partName(content []byte) string { return "." + shortHex(blob.Sum(content)) + ".heft-part" }
 
 // TestExtractPartIsAFile extracts a version that has a file under the name of
 // another one's part, as when the rest of an interrupted Extract is registered.
 func TestExtractPartIsAFile(t *testing.T) {
 	r := newRegistry(t)
 	a := weights(1, 3<<20)
-	m := addFiles(t, r, "m:1", map[string][]byte{"weights.bin": a, partName(a): a[:1<<20]})
+	m := addFiles(t, r, "m:1", map[string][]byte{"weights.bin": a, partOf(a): a[:1<<20]})
 	dir := t.TempDir()
 	done, err := m.Extract(t.Context(), dir, nil)
 	must(t, err)
 	if done.Written != 2 {
 		t.Errorf("%+v", done)
 	}
-	for name, want := range map[string][]byte{"weights.bin": a, partName(a): a[:1<<20]} {
+	for name, want := range map[string][]byte{"weights.bin": a, partOf(a): a[:1<<20]} {
 		got, err := os.ReadFile(filepath.Join(dir, name))
 		must(t, err)
 		if !bytes.Equal(got, want) {
@@ -82,7 +77,7 @@ func TestExtractPartIsAHardLink(t *testing.T) {
 	m := addFiles(t, r, "m:1", map[string][]byte{WeightsFile: a})
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
 	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
-	must(t, os.Link(victim, filepath.Join(dir, partName(a))))
+	must(t, os.Link(victim, filepath.Join(dir, partOf(a))))
 	if _, err := m.Extract(t.Context(), dir, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func contents(t testing.TB, dir string) map[string]string {
 }
 
 // partOf is the base name of the unfinished file for the content.
-func partOf(content []byte) string { return "." + shortHex(blob.Sum(content)) + ".heft-part" }
+func partOf(content []byte) string { return "." + blob.Sum(content).Short() + ".heft-part" }
 
 func asText(files map[string][]byte) map[string]string {
 	got := map[string]string{}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
 	"github.com/heftstore/heft/internal/name"
 )
@@ -371,6 +369,3 @@ func (r *Registry) locate(ctx context.Context, ref string) (m *Model, file strin
 	}
 	return m, file, nil
 }
-
-// shortHex returns the beginning of a digest for people.
-func shortHex(d blob.Digest) string { return hex.EncodeToString(d[:6]) }
