@@ -12,7 +12,6 @@ import (
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
-	"github.com/zeebo/blake3"
 )
 
 // castagnoli is computed once; crc32 uses the CPU's instruction for it.
@@ -26,6 +25,7 @@ type file struct {
 	plain  int64
 	table  *format.Table
 	at     []int64 // where each row's stored bytes begin
+	starts []int64 // where each row's plain bytes begin
 }
 
 // openFile opens the blob d's file. Errors about its content are damage; a
@@ -79,16 +79,20 @@ func readFile(f durable.File, d Digest) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &file{digest: d, f: f, size: st.Size(), plain: int64(footer.PlainSize), table: table, at: make([]int64, len(table.Rows))}
-	at := int64(format.HeaderSize)
-	for i := range table.Rows {
-		if n := table.Rows[i].Depth; n > 0 {
-			return nil, &NewerError{What: "delta depth", Found: int(n)}
-		}
-		b.at[i] = at
-		at += int64(table.Rows[i].StoredLen)
-	}
+	b := &file{digest: d, f: f, size: st.Size(), plain: int64(footer.PlainSize), table: table}
+	b.place()
 	return b, nil
+}
+
+// place works out where each row's bytes begin.
+func (b *file) place() {
+	b.at, b.starts = make([]int64, len(b.table.Rows)), make([]int64, len(b.table.Rows))
+	at, start := int64(format.HeaderSize), int64(0)
+	for i := range b.table.Rows {
+		b.at[i], b.starts[i] = at, start
+		at += int64(b.table.Rows[i].StoredLen)
+		start += int64(b.table.Rows[i].PlainLen)
+	}
 }
 
 // readAt fills p. A file that ends early was cut while it was open: that is
@@ -107,7 +111,27 @@ func readAt(f durable.File, p []byte, off int64) error {
 func (b *file) close() error { return b.f.Close() }
 
 func (b *file) info() Info {
-	return Info{Digest: b.digest, Size: b.plain, Stored: b.size, Donors: slices.Clone(digests(b.table.Donors))}
+	return Info{Digest: b.digest, Size: b.plain, Stored: b.size, Donors: digests(b.table.Donors), Parts: partsOf(b.table)}
+}
+
+// partsOf adds up a table's rows.
+func partsOf(t *format.Table) (p Parts) {
+	for i := range t.Rows {
+		r := &t.Rows[i]
+		to := &p.Self
+		switch {
+		case r.Place != format.Held:
+			to = &p.Borrowed
+		case r.Depth > 0:
+			to = &p.Delta
+		case r.Codec == codec.Raw:
+			to = &p.Raw
+		}
+		to.Frames++
+		to.Size += int64(r.PlainLen)
+		to.Stored += int64(r.StoredLen)
+	}
+	return p
 }
 
 func digests(in [][32]byte) []Digest {
@@ -218,47 +242,6 @@ func (c *donors) close() error {
 	}
 	c.open = nil
 	return errors.Join(errs...)
-}
-
-// decode fills dst with the plain bytes of row i, checked. in names the file
-// that is at fault when the error is damage.
-func (b *file) decode(dst []byte, i uint32, c *donors, dec *codec.Decoder, buf *[format.MaxFrame]byte) (in Digest, err error) {
-	want := &b.table.Rows[i]
-	from, n := b, i
-	if want.Place == format.Borrowed {
-		d := Digest(b.table.Donors[want.Donor])
-		o, err := c.acquire(d)
-		if errors.Is(err, ErrNotFound) {
-			return d, &sumError{"the donor is missing"}
-		}
-		if err != nil {
-			return d, err
-		}
-		defer c.release(o)
-		from, n = o.file, want.Frame
-	}
-	n, err = from.lends(n, want)
-	if err != nil {
-		return from.digest, err
-	}
-	r := &from.table.Rows[n]
-	if r.Codec == codec.Raw && r.Param == 0 && r.StoredLen == r.PlainLen {
-		// The stored bytes are the plain ones: no copy, and no checksum beside
-		// the hash.
-		err = readAt(from.f, dst, from.at[n])
-	} else {
-		var stored []byte
-		if stored, err = from.stored(n, buf[:]); err == nil {
-			err = dec.Decode(dst, stored, r.Codec, r.Param)
-		}
-	}
-	if err != nil {
-		return from.digest, err
-	}
-	if blake3.Sum256(dst) != want.Sum {
-		return from.digest, &sumError{fmt.Sprintf("frame %d does not have its hash", n)}
-	}
-	return from.digest, nil
 }
 
 // asCorrupt makes damage found in the file in, while the blob d was read, a

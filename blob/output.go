@@ -126,6 +126,7 @@ func (o *output) end(d Digest, size int64) (Info, error) {
 		PlainSize:   uint64(size),
 		Rows:        uint32(len(t.Rows)),
 		Donors:      uint32(len(t.Donors)),
+		Sketches:    uint32(len(t.Sketches)),
 		Digest:      d,
 		TableSum:    blake3.Sum256(raw),
 	})
@@ -138,37 +139,56 @@ func (o *output) end(d Digest, size int64) (Info, error) {
 	if err := o.f.Sync(); err != nil {
 		return Info{}, fmt.Errorf("blob: syncing: %w", err)
 	}
-	return Info{Digest: d, Size: size, Stored: o.at, Donors: digests(t.Donors)}, nil
+	return Info{Digest: d, Size: size, Stored: o.at, Donors: digests(t.Donors), Parts: partsOf(t)}, nil
 }
 
 // table gathers the donors that the rows name and points the rows at them.
 func (o *output) table() (*format.Table, error) {
 	// Each row may name another donor.
-	if len(o.rows) > format.MaxTable/(format.RowSize+format.DonorSize) {
+	if len(o.rows) > format.MaxTable/(format.RowSize+format.DonorSize+format.SketchSize) {
 		return nil, fmt.Errorf("blob: %d frames are more than a blob can have", len(o.rows))
 	}
 	t := &format.Table{Rows: make([]format.Row, len(o.rows))}
 	for i := range o.rows {
-		if o.rows[i].Place == format.Borrowed {
-			t.Donors = append(t.Donors, o.rows[i].holder.Blob)
+		if d, ok := o.rows[i].donor(); ok {
+			t.Donors = append(t.Donors, d)
 		}
 	}
 	compare := func(a, b format.Digest) int { return bytes.Compare(a[:], b[:]) }
 	slices.SortFunc(t.Donors, compare)
 	t.Donors = slices.Compact(t.Donors)
 	for i := range o.rows {
-		t.Rows[i] = o.rows[i].Row
-		if h := o.rows[i].holder; t.Rows[i].Place == format.Borrowed {
-			n, _ := slices.BinarySearchFunc(t.Donors, format.Digest(h.Blob), compare)
-			t.Rows[i].Donor, t.Rows[i].Frame = uint32(n), h.Frame
+		r := &t.Rows[i]
+		*r = o.rows[i].Row
+		d, ok := o.rows[i].donor()
+		n, _ := slices.BinarySearchFunc(t.Donors, format.Digest(d), compare)
+		switch {
+		case r.Place == format.Borrowed:
+			r.Donor, r.Frame = uint32(n), o.rows[i].holder.Frame
+		case r.Depth > 0:
+			r.Base, r.BaseFrame = format.SelfBase, o.rows[i].base.Frame
+			if ok {
+				r.Base = uint32(n)
+			}
+		}
+		if r.Place == format.Held && o.rows[i].keys != nil {
+			t.Sketches = append(t.Sketches, format.Sketch{Frame: uint32(i), Keys: [format.SketchKeys]uint64(o.rows[i].keys)})
 		}
 	}
 	return t, nil
 }
 
-// borrows reports whether a row's holder is the blob d.
-func (o *output) borrows(d Digest) bool {
-	return slices.ContainsFunc(o.rows, func(r row) bool { return r.Place == format.Borrowed && r.holder.Blob == d })
+// donor returns the other blob that a row needs.
+func (r *row) donor() (d Digest, ok bool) {
+	if r.Place == format.Borrowed {
+		return r.holder.Blob, true
+	}
+	return r.base.Blob, r.Depth > 0 && !r.base.Blob.IsZero()
+}
+
+// needs reports whether a row needs the blob d.
+func (o *output) needs(d Digest) bool {
+	return slices.ContainsFunc(o.rows, func(r row) bool { n, ok := r.donor(); return ok && n == d })
 }
 
 // discard closes the temporary file and removes it.

@@ -23,6 +23,9 @@ type Batch struct {
 	mu   sync.Mutex
 	dirs map[string]struct{} // to be synced
 	err  error               // a failed sync: nothing more may be acknowledged
+	keys map[uint64]FrameRef // of the sketches of the blobs that were put
+
+	relatives relatives
 }
 
 // Batch returns an empty batch. What is committed through it is durable only
@@ -31,7 +34,16 @@ func (s *Store) Batch() *Batch { return &Batch{s: s, dirs: map[string]struct{}{}
 
 // Put is Store.Put, durable after Sync.
 func (b *Batch) Put(ctx context.Context, r io.Reader) (info Info, err error) {
+	return b.PutLike(ctx, r, nil)
+}
+
+// PutLike is Put of content that may be a later state of the blobs like,
+// likeliest first, of which the first one is the same file's: what is alike is
+// then stored as a difference. A blob that is not there, or is not like it,
+// does no harm.
+func (b *Batch) PutLike(ctx context.Context, r io.Reader, like []Digest) (info Info, err error) {
 	w := b.Writer(ctx)
+	w.kin.like = like
 	defer func() { err = errors.Join(err, w.Close()) }()
 	if _, err := w.ReadFrom(r); err != nil {
 		return Info{}, err
@@ -44,6 +56,30 @@ func (b *Batch) Writer(ctx context.Context) *Writer {
 	w := b.s.writer(ctx, b)
 	w.share = b
 	return w
+}
+
+// draft returns where a tensor with that key begins in a blob of the batch.
+func (b *Batch) draft(key uint64) (FrameRef, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ref, ok := b.keys[key]
+	return ref, ok
+}
+
+// sketched notes the tensors of the blob d, which has the rows.
+func (b *Batch) sketched(d Digest, rows []row) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range rows {
+		for _, key := range rows[i].keys {
+			if b.keys == nil {
+				b.keys = map[uint64]FrameRef{}
+			}
+			if key != 0 {
+				b.keys[key] = FrameRef{Blob: d, Frame: uint32(i)}
+			}
+		}
+	}
 }
 
 // Sync makes everything that was committed through b durable. After an error
@@ -90,11 +126,11 @@ func (w *Writer) publish(d Digest) (Info, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Info{}, fmt.Errorf("blob: %w", err)
 	}
-	if heal || w.out.borrows(d) {
-		// Others may borrow any frame that the damaged file held, so its
+	if heal || w.out.needs(d) {
+		// Others may need any frame that the damaged file held, so its
 		// replacement holds every frame itself. The same goes for a file of
 		// the same digest that lent frames and was removed meanwhile.
-		if err := w.materialize(); err != nil {
+		if err := w.materialize(d); err != nil {
 			return Info{}, err
 		}
 	}
@@ -123,6 +159,7 @@ func (w *Writer) publish(d Digest) (Info, error) {
 	}
 	w.batch.rely(d)
 	w.batch.rely(info.Donors...)
+	w.batch.sketched(d, w.out.rows)
 	return info, w.out.released()
 }
 
@@ -185,8 +222,19 @@ func (w *Writer) sound(d Digest) (Info, bool, error) {
 			checked[r.holder] = true
 		}
 	}
+	// The frames may end elsewhere, when the content was put in another way.
+	same := slices.EqualFunc(f.table.Rows, w.out.rows, func(a format.Row, b row) bool { return a.PlainLen == b.PlainLen })
+	if !same {
+		// Nothing can be compared frame by frame, so all of it has to be read.
+		err := w.s.Verify(w.ctx, d)
+		if _, bad := errors.AsType[*CorruptError](err); bad || unsound(err) {
+			return Info{}, false, nil
+		} else if err != nil {
+			return Info{}, false, err
+		}
+	}
 	for i := range f.table.Rows {
-		if r := &f.table.Rows[i]; len(w.out.rows) == len(f.table.Rows) && r.Sum != w.out.rows[i].Sum {
+		if r := &f.table.Rows[i]; same && r.Sum != w.out.rows[i].Sum {
 			return Info{}, false, nil // its table is of other content
 		}
 		ok, err := w.frameSound(f, uint32(i), checked)
@@ -198,6 +246,7 @@ func (w *Writer) sound(d Digest) (Info, bool, error) {
 	info.Known = true
 	w.batch.rely(d)
 	w.batch.rely(info.Donors...)
+	w.batch.sketched(d, w.out.rows)
 	return info, true, nil
 }
 
@@ -236,10 +285,51 @@ func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool,
 	} else if err != nil {
 		return false, err
 	}
-	if from.table.Rows[n].Codec == codec.Raw && Sum(stored) != Digest(r.Sum) {
+	held := &from.table.Rows[n]
+	if held.Codec == codec.Raw && Sum(stored) != Digest(r.Sum) {
 		return false, nil
 	}
+	if held.Depth > 0 {
+		if ok, err := w.baseSound(from, held, stored, checked); !ok || err != nil {
+			return false, err
+		}
+	}
 	checked[ref] = true
+	return true, nil
+}
+
+// baseSound reports whether the frames that row r of f is decoded with are
+// sound.
+func (w *Writer) baseSound(f *file, r *format.Row, stored []byte, checked map[FrameRef]bool) (bool, error) {
+	from := f
+	if r.Base != format.SelfBase {
+		o, err := w.donors.acquire(Digest(f.table.Donors[r.Base]))
+		if errors.Is(err, ErrNotFound) || unsound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		defer w.donors.release(o)
+		from = o.file
+	}
+	need := int(r.PlainLen)
+	if r.Codec == codec.Cast {
+		skip, size, err := codec.CastBase(stored, need)
+		if err != nil {
+			return false, nil
+		}
+		need = skip + size
+	}
+	for i := r.BaseFrame; need > 0; i++ {
+		if uint64(i) >= uint64(len(from.table.Rows)) || from.table.Rows[i].Depth >= r.Depth {
+			return false, nil
+		}
+		if ok, err := w.frameSound(from, i, checked); !ok || err != nil {
+			return false, err
+		}
+		need -= int(from.table.Rows[i].PlainLen)
+	}
 	return true, nil
 }
 
@@ -247,65 +337,6 @@ func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool,
 // damaged, or the disk can't read it back. The new one holds every frame, so
 // that nothing is lost if the trouble was passing.
 func unsound(err error) bool { return damage(err) || errors.Is(err, syscall.EIO) }
-
-// materialize writes the output again so that it holds every frame itself.
-func (w *Writer) materialize() (err error) {
-	old := w.out
-	w.out = output{s: w.s, seen: map[Digest]uint32{}}
-	defer func() { err = errors.Join(err, old.discard()) }()
-	if old.f != nil {
-		if err := old.flush(); err != nil {
-			return err
-		}
-	}
-	buf := w.s.frame()
-	defer w.s.frames.Put(buf)
-	at := int64(format.HeaderSize)
-	for _, r := range old.rows {
-		switch r.Place {
-		case format.Repeated:
-			r.Frame = w.out.seen[r.Sum]
-			w.out.rows = append(w.out.rows, r)
-		case format.Held:
-			stored := buf[:r.StoredLen]
-			if _, err := old.f.ReadAt(stored, at); err != nil {
-				return fmt.Errorf("blob: reading back: %w", err)
-			}
-			at += int64(r.StoredLen)
-			if err := w.out.add(r, stored); err != nil {
-				return err
-			}
-		case format.Borrowed:
-			held, stored, err := w.fetch(r, buf)
-			if err != nil {
-				return err
-			}
-			if err := w.out.add(held, stored); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// fetch reads the stored bytes of a borrowed frame from its holder.
-func (w *Writer) fetch(r row, buf *[format.MaxFrame]byte) (row, []byte, error) {
-	o, err := w.donors.acquire(r.holder.Blob)
-	if err != nil {
-		return row{}, nil, err
-	}
-	defer w.donors.release(o)
-	// The file may have been healed, and opened again, since it was looked at.
-	n, err := o.lends(r.holder.Frame, &r.Row)
-	if err != nil {
-		return row{}, nil, asCorrupt(err, o.digest, o.digest, -1)
-	}
-	stored, err := o.stored(n, buf[:])
-	if err != nil {
-		return row{}, nil, asCorrupt(err, o.digest, o.digest, -1)
-	}
-	return row{Row: o.table.Rows[n]}, stored, nil
-}
 
 // sweepOnce removes, once a Store, the temporary files that no process has
 // locked: their writers are gone.

@@ -22,7 +22,6 @@ import (
 type Reader struct {
 	s      *Store
 	f      *file
-	starts []int64 // plain offset of each row
 	donors donors
 
 	pos   int64
@@ -45,13 +44,8 @@ func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 	if err != nil {
 		return nil, asCorrupt(err, d, d, -1)
 	}
-	r := &Reader{s: s, f: f, starts: make([]int64, len(f.table.Rows)), whole: blake3.New(), num: -1}
+	r := &Reader{s: s, f: f, whole: blake3.New(), num: -1}
 	r.donors.s = s
-	var at int64
-	for i := range f.table.Rows {
-		r.starts[i] = at
-		at += int64(f.table.Rows[i].PlainLen)
-	}
 	return r, nil
 }
 
@@ -75,14 +69,15 @@ func (r *Reader) Close() error {
 // frameAt returns the number of the frame that holds the plain offset off,
 // which is below Size.
 func (r *Reader) frameAt(off int64) int {
-	return sort.Search(len(r.starts), func(i int) bool { return r.starts[i] > off }) - 1
+	return sort.Search(len(r.f.starts), func(i int) bool { return r.f.starts[i] > off }) - 1
 }
 
 // decode fills dst with frame i, checked.
 func (r *Reader) decode(dst []byte, i int, dec *codec.Decoder, buf *[format.MaxFrame]byte) error {
-	in, err := r.f.decode(dst, uint32(i), &r.donors, dec, buf)
+	u := unpacker{s: r.s, donors: &r.donors, dec: dec, buf: buf}
+	in, err := u.row(dst, r.f, uint32(i))
 	if err != nil {
-		return asCorrupt(err, r.f.digest, in, r.starts[i])
+		return asCorrupt(err, r.f.digest, in, r.f.starts[i])
 	}
 	return nil
 }
@@ -129,7 +124,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) && off < r.f.plain {
 		i := r.frameAt(off)
-		c, err := r.copyFrame(p[n:], i, off-r.starts[i])
+		c, err := r.copyFrame(p[n:], i, off-r.f.starts[i])
 		if err != nil {
 			return n, err
 		}
@@ -155,7 +150,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	i := r.frameAt(r.pos)
-	n, err := r.copyFrame(p, i, r.pos-r.starts[i])
+	n, err := r.copyFrame(p, i, r.pos-r.f.starts[i])
 	if err != nil {
 		return 0, err
 	}
@@ -252,7 +247,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 		return err
 	}
 	first := r.frameAt(r.pos)
-	from := r.pos - r.starts[first]
+	from := r.pos - r.f.starts[first]
 	err := r.each(first, from, sink)
 	r.pos += written
 	if err == nil && whole != nil {
@@ -264,12 +259,12 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 // each decodes the frames from the number first on and hands them to sink in
 // order, the first without the bytes before from.
 func (r *Reader) each(first int, from int64, sink func(*readJob) error) error {
-	workers := min(r.s.opts.Workers, len(r.starts)-first)
+	workers := min(r.s.opts.Workers, len(r.f.starts)-first)
 	if workers == 1 {
 		return r.inline(first, from, sink)
 	}
 	p := newPipe(workers, r.newDecoder, sink, func(j *readJob) { r.s.frames.Put(j.plain) })
-	for i := first; i < len(r.starts); i++ {
+	for i := first; i < len(r.f.starts); i++ {
 		j := &readJob{num: i, plain: r.s.frame(), from: from}
 		from = 0
 		if p.push(j) != nil {
@@ -286,7 +281,7 @@ func (r *Reader) inline(first int, from int64, sink func(*readJob) error) error 
 	defer stop()
 	plain := r.s.frame()
 	defer r.s.frames.Put(plain)
-	for i := first; i < len(r.starts); i++ {
+	for i := first; i < len(r.f.starts); i++ {
 		j := &readJob{num: i, plain: plain, from: from}
 		from = 0
 		do(j)

@@ -29,12 +29,14 @@ import (
 type Compression uint8
 
 const (
-	// Auto compresses frames that a fast search finds repetition in, and
-	// leaves the others raw. It is the default.
+	// Auto codes floats by their parts, or as what changed since an earlier
+	// state of the same tensor, and other bytes with zstd where that pays; what
+	// would not shrink by a hundredth is raw. It is the default.
 	Auto Compression = iota
 	// None stores every frame raw.
 	None
-	// Zstd compresses every frame that shrinks, whatever the CPU time.
+	// Zstd uses nothing but zstd, on every frame that shrinks, whatever the
+	// CPU time.
 	Zstd
 )
 
@@ -66,7 +68,7 @@ func (c Compression) mode() codec.Mode {
 	case None:
 		return codec.None
 	case Zstd:
-		return codec.Smallest
+		return codec.ZstdOnly
 	}
 	return codec.Auto
 }
@@ -93,6 +95,11 @@ type Options struct {
 	// nil knows none. It is called from several goroutines at once.
 	Known func(context.Context, Digest) (FrameRef, bool)
 
+	// Similar tells where tensors begin that have one of the keys of a
+	// [Sketch], likeliest first. Like Known it may be wrong, and nil knows
+	// none.
+	Similar func(context.Context, []uint64) []FrameRef
+
 	// Logger hears about what was swept or healed; nil discards.
 	Logger *slog.Logger
 }
@@ -109,6 +116,7 @@ type Store struct {
 	encoders sync.Pool // *codec.Encoder
 	decoders sync.Pool // *codec.Decoder
 	frames   sync.Pool // *[format.MaxFrame]byte
+	wide     sync.Pool // *[wideFrames * format.MaxFrame]byte
 
 	publishing chan struct{} // of one; orders renames in this process
 	sweep      sync.Once
@@ -230,6 +238,7 @@ func newStore(fsys durable.FS, opts *Options, c config) *Store {
 	s.encoders.New = func() any { return codec.NewEncoder(s.opts.Compression.mode()) }
 	s.decoders.New = func() any { return new(codec.Decoder) }
 	s.frames.New = func() any { return new([format.MaxFrame]byte) }
+	s.wide.New = func() any { return new([wideFrames * format.MaxFrame]byte) }
 	return s
 }
 
@@ -258,15 +267,41 @@ type Info struct {
 	Size   int64    // plain bytes
 	Stored int64    // bytes of its file
 	Known  bool     // from Put and Commit: it was there already, and nothing was written
-	Donors []Digest // the blobs whose frames it borrows, ascending
+	Donors []Digest // the blobs whose frames it needs, ascending
+	Parts  Parts    // how its frames are stored
+}
+
+// Parts breaks a blob down by how its frames are stored.
+type Parts struct {
+	Raw      Part // as they are
+	Self     Part // encoded on their own
+	Delta    Part // as what differs from another frame
+	Borrowed Part // as a frame that is stored elsewhere, or earlier in the blob
+}
+
+// Part is some of a blob's frames.
+type Part struct {
+	Frames int
+	Size   int64 // plain bytes
+	Stored int64 // bytes in the blob's file
+}
+
+// Add adds the numbers of q.
+func (p *Parts) Add(q Parts) {
+	for _, x := range [...]struct{ to, from *Part }{{&p.Raw, &q.Raw}, {&p.Self, &q.Self}, {&p.Delta, &q.Delta}, {&p.Borrowed, &q.Borrowed}} {
+		x.to.Frames += x.from.Frames
+		x.to.Size += x.from.Size
+		x.to.Stored += x.from.Stored
+	}
 }
 
 // Frame describes one frame of a blob.
 type Frame struct {
-	Digest Digest // of its plain bytes
-	Size   int64  // plain bytes
-	Stored int64  // bytes in this blob's file; 0 when the frame is held elsewhere
-	Held   bool   // the file itself holds the stored bytes
+	Digest Digest   // of its plain bytes
+	Size   int64    // plain bytes
+	Stored int64    // bytes in this blob's file; 0 when the frame is held elsewhere
+	Held   bool     // the file itself holds the stored bytes
+	Keys   []uint64 // of the sketch of the tensor that begins with the frame; nil for none
 }
 
 // Put stores what r holds and returns its digest. When it returns without an
@@ -304,6 +339,10 @@ func (s *Store) Frames(ctx context.Context, d Digest) (Info, []Frame, error) {
 	for i := range frames {
 		r := &f.table.Rows[i]
 		frames[i] = Frame{Digest: r.Sum, Size: int64(r.PlainLen), Stored: int64(r.StoredLen), Held: r.Place == format.Held}
+	}
+	for i := range f.table.Sketches {
+		k := &f.table.Sketches[i]
+		frames[k.Frame].Keys = k.Keys[:]
 	}
 	return f.info(), frames, nil
 }

@@ -1,7 +1,8 @@
 // Package codec encodes single frames.
 //
-// Every encoding is lossless and decodes with nothing but the stored bytes,
-// the codec's number and its parameter, as docs/format.md specifies.
+// Every encoding is lossless. It decodes with nothing but the stored bytes, the
+// codec's number, its parameter and, for those that have one, the plain bytes
+// of a base, as docs/format.md specifies; docs/codec.md explains the choices.
 package codec
 
 import (
@@ -16,124 +17,126 @@ import (
 // ID is a codec's number on disk.
 type ID = uint8
 
-// The codecs of docs/format.md.
+// The codecs of docs/format.md. Delta and Cast need a base.
 const (
 	Raw      ID = 0
 	Constant ID = 1
 	Zstd     ID = 2
+	Planes   ID = 3
+	Delta    ID = 4
+	Cast     ID = 5
 
-	newest = int(Zstd)
+	newest = int(Cast)
 )
 
-// Mode says how hard an Encoder tries.
+// Mode says how an Encoder works.
 type Mode uint8
 
 const (
-	// Auto stores a frame raw unless a fast search for repeats saves at
-	// least an eighth of it. Float weights stay raw: entropy-coding them as
-	// bytes costs 2 to 3 CPU seconds a GiB to write and 1 to read, for 7 to
-	// 22% (docs/decisions/0003-auto-leaves-floats-raw.md).
+	// Auto predicts from a sample what each codec would make of a frame, and
+	// takes the least. A frame that would not shrink by a hundredth is raw.
 	Auto Mode = iota
 	// None stores every frame raw.
 	None
-	// Smallest spends what zstd can use: default level, all literals
-	// entropy-coded. A frame that does not shrink is raw.
-	Smallest
+	// ZstdOnly uses zstd for every frame that shrinks, at its default level,
+	// all literals entropy-coded.
+	ZstdOnly
 )
 
 // Encoder encodes frames. It keeps buffers between calls and is not safe for
 // concurrent use.
 type Encoder struct {
-	mode Mode
-	enc  *zstd.Encoder
-	dec  Decoder
-	back []byte // decoded again, to compare
+	mode   Mode
+	enc    *zstd.Encoder // for frames
+	quick  *zstd.Encoder // for samples
+	dec    Decoder
+	back   []byte   // decoded again, to compare
+	parts  []byte   // planes
+	planes [][]byte // parts of parts
+	pairs  *pairs
+	delta  *deltaEncoder
 }
 
 // NewEncoder returns an encoder for the mode.
 func NewEncoder(mode Mode) *Encoder { return &Encoder{mode: mode} }
 
-// Encode encodes plain, 1 to format.MaxFrame bytes, and proves that it decodes
-// to the same bytes. The stored bytes are plain itself when the codec is Raw,
-// else dst grown as needed; they are valid until either changes.
-func (e *Encoder) Encode(dst, plain []byte) (stored []byte, id ID, param uint8) {
+// Encode encodes plain, 1 to format.MaxFrame bytes of that kind, and proves that
+// it decodes to the same bytes. base is nil, or the plain bytes of a frame of
+// the same length that may be like it: only if the codec is Delta they were
+// used. The stored bytes are plain itself when the codec is Raw, else dst grown
+// as needed; they are valid until either changes.
+func (e *Encoder) Encode(dst, plain []byte, k Kind, base []byte) (stored []byte, id ID, param uint8) {
 	if e.mode == None {
 		return plain, Raw, 0
 	}
 	if w := unit(plain); w > 0 {
 		return append(dst[:0], plain[:w]...), Constant, uint8(w)
 	}
-	limit := len(plain) - 1
-	if e.mode == Auto {
-		limit = worthwhile(len(plain))
-	}
-	// Shorter frames can't repay zstd's own header.
-	if len(plain) < 64 || e.mode == Auto && !e.promising(dst, plain) {
+	// Shorter frames can't repay what any codec begins with.
+	if len(plain) < 64 {
 		return plain, Raw, 0
 	}
-	stored = e.zstd().EncodeAll(plain, dst[:0])
-	if len(stored) > limit || !e.decodes(stored, Zstd, 0, plain) {
-		return plain, Raw, 0
+	if !k.valid() || k.Lead > len(plain) {
+		k = Kind{}
 	}
-	return stored, Zstd, 0
-}
-
-// worthwhile returns the most bytes that Auto accepts for n plain ones.
-func worthwhile(n int) int { return n - n/8 }
-
-// samples and sampleSize are how much of a frame Auto tries before all of it:
-// a sixteenth. On float weights, which hold no repeats, the search through
-// whole frames cost 0.8 CPU seconds a GiB, a third of a put (measured).
-const (
-	samples    = 2
-	sampleSize = 32 << 10
-)
-
-// promising reports whether one of the samples of a frame shrinks enough.
-// Repeats that lie further apart than a sample are not seen.
-func (e *Encoder) promising(dst, plain []byte) bool {
-	if len(plain) <= samples*sampleSize {
-		return true // as cheap to try
-	}
-	for i := range samples {
-		at := (2*i + 1) * (len(plain) - sampleSize) / (2 * samples)
-		if len(e.zstd().EncodeAll(plain[at:at+sampleSize], dst[:0])) <= worthwhile(sampleSize) {
-			return true
+	for _, id := range e.choose(plain, k, base) {
+		switch id {
+		case Zstd:
+			stored, param = e.zstd().EncodeAll(plain, dst[:0]), 0
+		case Planes:
+			stored, param = e.appendPlanes(dst[:0], plain, k), uint8(k.Elem)
+		case Delta:
+			stored, param = e.appendDelta(dst[:0], plain, base, k), uint8(k.Elem)
+		}
+		if len(stored) <= worthwhile(len(plain)) && e.decodes(stored, id, param, plain, base) {
+			return stored, id, param
 		}
 	}
-	return false
+	return plain, Raw, 0
 }
+
+// EncodeCast encodes plain as a cast of the floats of wide, which is twice as
+// long, if it is one. skip is the offset of wide in the base that a reader will
+// have.
+func (e *Encoder) EncodeCast(dst, plain, wide []byte, skip uint32) (stored []byte, param uint8, ok bool) {
+	if e.mode != Auto {
+		return nil, 0, false
+	}
+	return e.appendCast(dst, plain, wide, skip)
+}
+
+// worthwhile returns the most bytes that are accepted for n plain ones.
+func worthwhile(n int) int { return n - max(n/100, 1) }
 
 // decodes reports whether stored decodes to plain. A frame that doesn't is
 // stored raw: an encoder's bug then costs space, not weights.
-func (e *Encoder) decodes(stored []byte, id ID, param uint8, plain []byte) bool {
+func (e *Encoder) decodes(stored []byte, id ID, param uint8, plain, base []byte) bool {
 	if cap(e.back) < len(plain) {
 		e.back = make([]byte, format.MaxFrame)
 	}
 	back := e.back[:len(plain)]
-	return e.dec.Decode(back, stored, id, param) == nil && bytes.Equal(back, plain)
+	return e.dec.Decode(back, stored, id, param, base) == nil && bytes.Equal(back, plain)
+}
+
+func newZstd(level zstd.EncoderLevel, literals bool) *zstd.Encoder {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(level),
+		zstd.WithAllLitEntropyCompression(literals),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), // the frame has a BLAKE3 and a CRC
+		zstd.WithWindowSize(format.MaxFrame),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return enc
 }
 
 func (e *Encoder) zstd() *zstd.Encoder {
 	if e.enc == nil {
-		// The two fastest levels store literals raw where matches are rare,
-		// which is everywhere in float weights, unless told to entropy-code
-		// them all.
-		level, literals := zstd.SpeedDefault, true
-		if e.mode == Auto {
-			level, literals = zstd.SpeedFastest, false
-		}
-		var err error
-		e.enc, err = zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(level),
-			zstd.WithAllLitEntropyCompression(literals),
-			zstd.WithEncoderConcurrency(1),
-			zstd.WithEncoderCRC(false), // the frame has a BLAKE3 and a CRC
-			zstd.WithWindowSize(format.MaxFrame),
-			zstd.WithLowerEncoderMem(true))
-		if err != nil {
-			panic(err) // the options are constants
-		}
+		// Literals are stored raw where matches are rare unless it is told to
+		// entropy-code them all.
+		e.enc = newZstd(zstd.SpeedDefault, true)
 	}
 	return e.enc
 }
@@ -157,16 +160,23 @@ var ErrDamaged = errors.New("codec: damaged frame")
 // Decoder decodes frames. The zero Decoder is ready; it keeps buffers between
 // calls and is not safe for concurrent use.
 type Decoder struct {
-	dec *zstd.Decoder
+	dec     *zstd.Decoder
+	multi   multi
+	scratch []byte // runs
+	parts   []byte // planes
+	delta   *deltaDecoder
 }
 
+// HasBase reports whether frames of the codec need a base.
+func HasBase(id ID) bool { return id == Delta || id == Cast }
+
 // Decode fills dst, whose length is the frame's plain length, from the stored
-// bytes. It never writes beyond dst and allocates no more than a few times
-// format.MaxFrame whatever the stored bytes claim. It returns
-// *format.NewerError for a codec that this release does not know, and an error
-// that wraps ErrDamaged when the bytes can't be decoded to exactly len(dst).
-// It does not check hashes.
-func (d *Decoder) Decode(dst, stored []byte, id ID, param uint8) error {
+// bytes and, if HasBase, the base. It never writes beyond dst and allocates no
+// more than a few times format.MaxFrame whatever the stored bytes claim. It
+// returns *format.NewerError for a codec that this release does not know, and
+// an error that wraps ErrDamaged when the bytes can't be decoded to exactly
+// len(dst). It does not check hashes.
+func (d *Decoder) Decode(dst, stored []byte, id ID, param uint8, base []byte) error {
 	switch id {
 	case Raw:
 		if param != 0 || len(stored) != len(dst) {
@@ -189,6 +199,12 @@ func (d *Decoder) Decode(dst, stored []byte, id ID, param uint8) error {
 			return damaged("zstd: parameter %d", param)
 		}
 		return d.zstd(dst, stored)
+	case Planes:
+		return d.decodePlanes(dst, stored, param)
+	case Delta:
+		return d.decodeDelta(dst, stored, base, param)
+	case Cast:
+		return decodeCast(dst, stored, base, param)
 	}
 	return &format.NewerError{What: "codec", Found: int(id), Supported: newest}
 }

@@ -29,7 +29,7 @@ func decode(t tester, dec *Decoder, n int, stored []byte, id ID, param uint8) ([
 	buf := bytes.Repeat([]byte{0xA5}, n+2*guard)
 	dst := buf[guard : guard+n]
 	before := bytes.Clone(stored)
-	err := dec.Decode(dst, stored, id, param)
+	err := dec.Decode(dst, stored, id, param, nil)
 	for i, b := range buf {
 		if b != 0xA5 && (i < guard || i >= guard+n) {
 			t.Fatalf("codec %d wrote %d bytes from the buffer for %d", id, i-guard, n)
@@ -60,14 +60,14 @@ func frames(t *rapid.T) []byte {
 }
 
 func TestEncodeRoundTrip(t *testing.T) {
-	for mode, name := range map[Mode]string{Auto: "auto", None: "none", Smallest: "smallest"} {
+	for mode, name := range map[Mode]string{Auto: "auto", None: "none", ZstdOnly: "zstd"} {
 		t.Run(name, func(t *testing.T) {
 			enc, dec := NewEncoder(mode), &Decoder{}
 			var dst []byte
 			rapid.Check(t, func(t *rapid.T) {
 				plain := frames(t)
 				before := bytes.Clone(plain)
-				stored, id, param := enc.Encode(dst, plain)
+				stored, id, param := enc.Encode(dst, plain, Kind{}, nil)
 				if id != Raw {
 					dst = stored // reused, as a writer does
 				}
@@ -129,8 +129,8 @@ func TestEncodeChoices(t *testing.T) {
 		{"text", text(format.MaxFrame), Zstd, Zstd, 0},
 		{"little to save", little, Raw, Zstd, 0},
 	} {
-		for mode, want := range map[Mode]ID{Auto: c.auto, Smallest: c.smallest, None: Raw} {
-			stored, id, param := NewEncoder(mode).Encode(nil, c.plain)
+		for mode, want := range map[Mode]ID{Auto: c.auto, ZstdOnly: c.smallest, None: Raw} {
+			stored, id, param := NewEncoder(mode).Encode(nil, c.plain, Kind{}, nil)
 			if id != want || id == Constant && (param != c.param || len(stored) != int(param)) || id != Constant && param != 0 {
 				t.Errorf("%s, mode %d: codec %d, parameter %d, %d stored bytes; want codec %d", c.name, mode, id, param, len(stored), want)
 			}
@@ -142,10 +142,10 @@ func TestEncodeChoices(t *testing.T) {
 // no more than docs/format.md promises: one frame, no dictionary, a window of at
 // most 8 MiB.
 func TestStoredFramesAreAsSpecified(t *testing.T) {
-	for _, mode := range []Mode{Auto, Smallest} {
+	for _, mode := range []Mode{Auto, ZstdOnly} {
 		for _, n := range []int{64, 1000, 70_000, format.MaxFrame} {
 			plain := text(n)
-			stored, id, _ := NewEncoder(mode).Encode(nil, plain)
+			stored, id, _ := NewEncoder(mode).Encode(nil, plain, Kind{}, nil)
 			if id != Zstd {
 				t.Fatalf("mode %d, %d bytes: codec %d", mode, n, id)
 			}
@@ -265,7 +265,7 @@ func TestDecodeBombs(t *testing.T) {
 			dst := make([]byte, n)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			err := dec.Decode(dst, bomb, Zstd, 0)
+			err := dec.Decode(dst, bomb, Zstd, 0, nil)
 			runtime.ReadMemStats(&after)
 			if !errors.Is(err, ErrDamaged) {
 				t.Errorf("a bomb that %s, into %d bytes: %v", name, n, err)
@@ -303,7 +303,7 @@ func TestDecodeFlippedBits(t *testing.T) {
 // TestEncodeSamples encodes frames around the size from which Auto tries
 // samples first.
 func TestEncodeSamples(t *testing.T) {
-	for _, n := range []int{samples*sampleSize - 1, samples * sampleSize, samples*sampleSize + 1, 70000, 3 * sampleSize, 4 * sampleSize, format.MaxFrame} {
+	for _, n := range []int{zstdSample - 1, zstdSample, zstdSample + 1, 70000, 3 * zstdSample, 4 * zstdSample, format.MaxFrame} {
 		random := make([]byte, n)
 		rng := rand.New(rand.NewPCG(1, uint64(n)))
 		for i := range random {
@@ -317,12 +317,12 @@ func TestEncodeSamples(t *testing.T) {
 			"text":   {bytes.Repeat([]byte("a line of text\n"), n/15+1)[:n], Zstd},
 		} {
 			e := NewEncoder(Auto)
-			stored, id, param := e.Encode(nil, c.plain)
+			stored, id, param := e.Encode(nil, c.plain, Kind{}, nil)
 			if id != c.want {
 				t.Errorf("%s, %d bytes: codec %d", name, n, id)
 			}
 			back := make([]byte, n)
-			if err := new(Decoder).Decode(back, stored, id, param); err != nil || !bytes.Equal(back, c.plain) {
+			if err := new(Decoder).Decode(back, stored, id, param, nil); err != nil || !bytes.Equal(back, c.plain) {
 				t.Errorf("%s, %d bytes: decoded to other bytes, %v", name, n, err)
 			}
 		}

@@ -20,6 +20,7 @@ const (
 	FooterSize = 128
 	RowSize    = 64
 	DonorSize  = 32
+	SketchSize = 64
 
 	// MaxFrame is the largest plain length of a frame, in bytes. 1 MiB keeps
 	// a frame within a core's L2 cache while it is hashed, encoded and
@@ -27,18 +28,24 @@ const (
 	MaxFrame = 1 << 20
 
 	// Version is the format version this release writes.
-	Version = 1
+	Version = 2
 	// MinReader is the minimum reader version this release writes, and the
 	// newest that it reads.
-	MinReader = 1
+	MinReader = 2
 
 	// MaxTable is the longest frame table, in bytes. A sparse file can claim
 	// any length for nothing, so a reader needs a bound; 8 million frames,
 	// 8 TiB in frames of 1 MiB, are beyond any file of weights.
 	MaxTable = 512 << 20
 
-	// MaxDepth is the longest chain of deltas below a frame.
+	// MaxDepth is the most other frames that decoding one frame may need.
 	MaxDepth = 4
+
+	// SelfBase, as a row's Base, says that the base is in the same file.
+	SelfBase = math.MaxUint32
+
+	// SketchKeys is how many keys a sketch has.
+	SketchKeys = 7
 )
 
 const magic = "\x89HEFT\r\n\x1a"
@@ -68,14 +75,22 @@ type Row struct {
 	Depth     uint8
 	Donor     uint32 // borrowed: position in Table.Donors
 	Frame     uint32 // borrowed: frame number in the donor; repeated: the earlier row's
-	Base      uint32 // delta: position in Table.Donors
+	Base      uint32 // delta: position in Table.Donors, or SelfBase
 	BaseFrame uint32 // delta: frame number of the base
+}
+
+// Sketch describes a tensor so that a later one which is like it can be found:
+// tensors that share a key are likely alike.
+type Sketch struct {
+	Frame uint32             // that the tensor begins with
+	Keys  [SketchKeys]uint64 // 0 where there is none
 }
 
 // Table is a blob's frame table.
 type Table struct {
-	Donors []Digest // ascending, unique
-	Rows   []Row
+	Donors   []Digest // ascending, unique
+	Rows     []Row
+	Sketches []Sketch // ascending by frame, unique
 }
 
 // Footer is the fixed-size end of a blob file.
@@ -85,6 +100,7 @@ type Footer struct {
 	PlainSize   uint64
 	Rows        uint32
 	Donors      uint32
+	Sketches    uint32
 	Digest      Digest // BLAKE3 of the plain content
 	TableSum    Digest
 	Version     uint16
@@ -151,7 +167,7 @@ func AppendFooter(b []byte, f *Footer) []byte {
 	b = append(b, f.TableSum[:]...)
 	b = binary.LittleEndian.AppendUint16(b, Version)
 	b = binary.LittleEndian.AppendUint16(b, MinReader)
-	b = append(b, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, f.Sketches)
 	sum := blake3.Sum256(b[start:])
 	b = append(b, sum[:16]...)
 	return append(b, magic...)
@@ -182,6 +198,7 @@ func ParseFooter(b []byte, fileSize int64) (*Footer, error) {
 		TableSum:    Digest(b[64:96]),
 		Version:     binary.LittleEndian.Uint16(b[96:]),
 		MinReader:   binary.LittleEndian.Uint16(b[98:]),
+		Sketches:    binary.LittleEndian.Uint32(b[100:]),
 	}
 	if f.MinReader > MinReader {
 		return nil, &NewerError{What: "minimum reader version", Found: int(f.MinReader), Supported: MinReader}
@@ -190,10 +207,12 @@ func ParseFooter(b []byte, fileSize int64) (*Footer, error) {
 	switch {
 	case f.Version < f.MinReader || f.MinReader == 0:
 		return nil, bad("footer", "version %d with minimum reader version %d", f.Version, f.MinReader)
-	case binary.LittleEndian.Uint32(b[100:]) != 0:
+	case f.MinReader < 2 && f.Sketches != 0:
 		return nil, bad("footer", "reserved bytes are not zero")
-	case f.TableLen != uint64(f.Rows)*RowSize+uint64(f.Donors)*DonorSize:
-		return nil, bad("footer", "a table of %d bytes for %d rows and %d donors", f.TableLen, f.Rows, f.Donors)
+	case f.Sketches > f.Rows:
+		return nil, bad("footer", "%d sketches for %d rows", f.Sketches, f.Rows)
+	case f.TableLen != uint64(f.Rows)*RowSize+uint64(f.Donors)*DonorSize+uint64(f.Sketches)*SketchSize:
+		return nil, bad("footer", "a table of %d bytes for %d rows, %d donors and %d sketches", f.TableLen, f.Rows, f.Donors, f.Sketches)
 	case f.TableLen > room || f.TableOffset != HeaderSize+room-f.TableLen:
 		return nil, bad("footer", "the table (%d bytes at %d) does not fit a file of %d bytes", f.TableLen, f.TableOffset, fileSize)
 	case f.TableLen > MaxTable:
@@ -223,6 +242,13 @@ func AppendTable(b []byte, t *Table) []byte {
 		b = binary.LittleEndian.AppendUint32(b, r.Base)
 		b = binary.LittleEndian.AppendUint32(b, r.BaseFrame)
 	}
+	for i := range t.Sketches {
+		b = binary.LittleEndian.AppendUint32(b, t.Sketches[i].Frame)
+		b = append(b, 0, 0, 0, 0)
+		for _, k := range t.Sketches[i].Keys {
+			b = binary.LittleEndian.AppendUint64(b, k)
+		}
+	}
 	return b
 }
 
@@ -236,6 +262,9 @@ func ParseTable(b []byte, f *Footer) (*Table, error) {
 		return nil, bad("table", "checksum does not match")
 	}
 	t := &Table{Donors: make([]Digest, f.Donors), Rows: make([]Row, f.Rows)}
+	if f.Sketches > 0 {
+		t.Sketches = make([]Sketch, f.Sketches)
+	}
 	for i := range t.Donors {
 		t.Donors[i] = Digest(b[:DonorSize])
 		b = b[DonorSize:]
@@ -257,6 +286,12 @@ func ParseTable(b []byte, f *Footer) (*Table, error) {
 		}
 		plain += uint64(r.PlainLen)
 		stored += uint64(r.StoredLen)
+	}
+	for i := range t.Sketches {
+		if err := parseSketch(t, i, b[:SketchSize]); err != nil {
+			return nil, err
+		}
+		b = b[SketchSize:]
 	}
 	for i, u := range used {
 		if !u {
@@ -287,6 +322,21 @@ func parseRow(r *Row, b []byte) {
 		Base:      binary.LittleEndian.Uint32(b[56:]),
 		BaseFrame: binary.LittleEndian.Uint32(b[60:]),
 	}
+}
+
+func parseSketch(t *Table, i int, b []byte) error {
+	s := &t.Sketches[i]
+	s.Frame = binary.LittleEndian.Uint32(b)
+	for k := range s.Keys {
+		s.Keys[k] = binary.LittleEndian.Uint64(b[8+8*k:])
+	}
+	switch {
+	case binary.LittleEndian.Uint32(b[4:]) != 0:
+		return bad("table", "sketch %d: reserved bytes are not zero", i)
+	case uint64(s.Frame) >= uint64(len(t.Rows)), i > 0 && t.Sketches[i-1].Frame >= s.Frame:
+		return bad("table", "sketch %d: frame %d is none, or out of order", i, s.Frame)
+	}
+	return nil
 }
 
 // checkRow checks the last of rows and marks the donors that it names.
@@ -330,6 +380,12 @@ func checkRow(rows []Row, used []bool) error {
 		}
 		if r.Donor != 0 || r.Frame != 0 {
 			return bad("held, yet names a holder")
+		}
+		if r.Depth > 0 && r.Base == SelfBase {
+			if uint64(r.BaseFrame) >= uint64(i) {
+				return bad("its base, row %d, is not before it", r.BaseFrame)
+			}
+			return nil
 		}
 		if r.Depth > 0 {
 			return mark(r.Base)

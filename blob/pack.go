@@ -1,0 +1,241 @@
+package blob
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+
+	"github.com/heftstore/heft/internal/chunk"
+	"github.com/heftstore/heft/internal/codec"
+	"github.com/heftstore/heft/internal/format"
+	"github.com/zeebo/blake3"
+)
+
+// packer turns frames into rows and stored bytes. It is not safe for concurrent
+// use; each worker has one.
+type packer struct {
+	w    *Writer
+	enc  *codec.Encoder
+	dec  *codec.Decoder
+	buf  *[format.MaxFrame]byte // stored bytes of other frames
+	base *[format.MaxFrame]byte
+}
+
+// pack looks a frame up and encodes it if it is new.
+func (p *packer) pack(j *writeJob) {
+	w, plain := p.w, j.plain[:j.n]
+	j.row.PlainLen = uint32(j.n)
+	if ref, sum, ok := w.same(j.num, plain, p.buf); ok {
+		j.row.Sum, j.row.Place, j.row.holder = sum, format.Borrowed, ref
+		return
+	}
+	j.row.Sum = blake3.Sum256(plain)
+	if ref, ok := p.relatives(j, plain); ok {
+		j.row.Place, j.row.holder = format.Borrowed, ref
+		return
+	}
+	if ref, ok := w.known(j.num, &j.row.Row, plain, p.buf); ok {
+		j.row.Place, j.row.holder = format.Borrowed, ref
+		return
+	}
+	if j.probe && w.s.opts.Compression == Auto {
+		j.kind = chunk.Probe(plain)
+	}
+	j.row.kind = j.kind
+	if (j.wide.self || j.wide.rel != nil) && p.cast(j, plain) {
+		return
+	}
+	var base []byte
+	ref, depth, ok := FrameRef{}, 0, false
+	if j.hasBase && j.kind.Elem != codec.Bytes {
+		base, ref, depth, ok = p.decodeBase(j.base)
+	}
+	if !ok {
+		base = nil
+	}
+	p.encode(j, base)
+	if j.row.Codec == codec.Delta {
+		j.row.Depth, j.row.base = uint8(depth+1), ref
+	}
+}
+
+// relatives reports whether the frame is the very one at its place in a
+// relative.
+func (p *packer) relatives(j *writeJob, plain []byte) (FrameRef, bool) {
+	if !j.hasBase || Digest(j.base.rel.table.Rows[j.base.frame].Sum) != Digest(j.row.Sum) {
+		return FrameRef{}, false
+	}
+	return p.w.lent(FrameRef{Blob: j.base.rel.digest, Frame: uint32(j.base.frame)}, &j.row.Row, plain, p.buf)
+}
+
+// decodeBase returns the plain bytes of a candidate, the frame that holds them
+// and its depth. It is not ok if they can't be had, or are too deep already.
+func (p *packer) decodeBase(c candidate) (plain []byte, holder FrameRef, depth int, ok bool) {
+	u := unpacker{s: p.w.s, donors: &p.w.donors, dec: p.dec, buf: p.buf}
+	f, release, err := u.open(c.rel.digest)
+	if err != nil {
+		return nil, holder, 0, false
+	}
+	defer release()
+	if c.frame >= len(f.table.Rows) {
+		return nil, holder, 0, false // healed meanwhile
+	}
+	from, n, done, err := u.holder(f, uint32(c.frame))
+	if err != nil {
+		return nil, holder, 0, false
+	}
+	defer done()
+	if depth = int(from.table.Rows[n].Depth); depth >= format.MaxDepth {
+		return nil, holder, 0, false
+	}
+	plain = p.base[:f.table.Rows[c.frame].PlainLen]
+	if _, err := u.row(plain, f, uint32(c.frame)); err != nil {
+		return nil, holder, 0, false
+	}
+	return plain, FrameRef{Blob: from.digest, Frame: n}, depth, true
+}
+
+// encode encodes the frame, with base if that is not nil.
+func (p *packer) encode(j *writeJob, base []byte) {
+	var spare []byte
+	if p.w.s.opts.Compression != None {
+		if j.spare == nil {
+			j.spare = p.w.s.frame()
+		}
+		spare = j.spare[:0]
+	}
+	j.stored, j.row.Codec, j.row.Param = p.enc.Encode(spare, j.plain[:j.n], j.kind, base)
+	j.row.StoredLen = uint32(len(j.stored))
+	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
+}
+
+// cast encodes the frame as the cast of wider floats, if it is one.
+func (p *packer) cast(j *writeJob, plain []byte) bool {
+	buf := p.w.s.wide.Get().(*[wideFrames * format.MaxFrame]byte)
+	defer p.w.s.wide.Put(buf)
+	wide := buf[:2*len(plain)]
+	var skip uint32
+	if j.wide.self {
+		// The rows are not known yet: sink finds them.
+		if p.w.src == nil {
+			return false
+		}
+		if n, err := p.w.src.ReadAt(wide, j.wideAt); n < len(wide) || err != nil && err != io.EOF {
+			return false
+		}
+	} else {
+		ref, at, depth, ok := p.wideBase(buf, j.wide.rel, j.wideAt, len(wide))
+		if !ok {
+			return false
+		}
+		wide, skip = buf[at:at+len(wide)], uint32(at)
+		j.row.base, j.row.Depth = ref, depth
+	}
+	if j.spare == nil {
+		j.spare = p.w.s.frame()
+	}
+	stored, param, ok := p.enc.EncodeCast(j.spare[:0], plain, wide, skip)
+	if !ok {
+		j.row.base, j.row.Depth = FrameRef{}, 0
+		return false
+	}
+	j.stored, j.row.Codec, j.row.Param, j.self = stored, codec.Cast, param, j.wide.self
+	j.row.StoredLen = uint32(len(j.stored))
+	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
+	return true
+}
+
+// wideBase decodes the rows of a relative that have n bytes from the offset off
+// on, which are to be held one behind the other by one file. It returns the
+// first one, where in it the bytes begin, and the depth of what is based on
+// them.
+func (p *packer) wideBase(buf *[wideFrames * format.MaxFrame]byte, r *relative, off int64, n int) (first FrameRef, at int, depth uint8, ok bool) {
+	u := unpacker{s: p.w.s, donors: &p.w.donors, dec: p.dec, buf: p.buf}
+	f, release, err := u.open(r.digest)
+	if err != nil || off < 0 {
+		return first, 0, 0, false
+	}
+	defer release()
+	i := r.over(off)
+	at = int(off - r.starts[i])
+	end, reach := 0, 0
+	for k := 0; end < at+n; k++ {
+		if i+k >= len(f.table.Rows) {
+			return first, 0, 0, false
+		}
+		size := int(f.table.Rows[i+k].PlainLen)
+		if size > len(buf)-end {
+			return first, 0, 0, false
+		}
+		from, m, done, err := u.holder(f, uint32(i+k))
+		if err != nil {
+			return first, 0, 0, false
+		}
+		ref := FrameRef{Blob: from.digest, Frame: m}
+		reach += 1 + int(from.table.Rows[m].Depth)
+		done()
+		if k == 0 {
+			first = ref
+		}
+		if ref.Blob != first.Blob || ref.Frame != first.Frame+uint32(k) || reach > format.MaxDepth {
+			return first, 0, 0, false
+		}
+		if _, err := u.row(buf[end:end+size], f, uint32(i+k)); err != nil {
+			return first, 0, 0, false
+		}
+		end += size
+	}
+	return first, at, uint8(reach), true
+}
+
+// castBase points a cast of this file's own bytes at the rows that have them,
+// and reports whether a reader can be sent there.
+func (o *output) castBase(j *writeJob, c *donors) bool {
+	i, at := 0, int64(0)
+	for ; i < len(o.rows) && at+int64(o.rows[i].PlainLen) <= j.wideAt; i++ {
+		at += int64(o.rows[i].PlainLen)
+	}
+	skip := uint32(j.wideAt - at)
+	reach := 0
+	var first FrameRef
+	for k := 0; at < j.wideAt+2*int64(j.n); k++ {
+		if i+k >= len(o.rows) {
+			return false
+		}
+		ref, depth, ok := o.held(i+k, c)
+		reach += 1 + depth
+		if k == 0 {
+			first = ref
+		}
+		if !ok || ref.Blob != first.Blob || ref.Frame != first.Frame+uint32(k) || reach > format.MaxDepth {
+			return false
+		}
+		at += int64(o.rows[i+k].PlainLen)
+	}
+	j.row.base, j.row.Depth = first, uint8(reach)
+	binary.LittleEndian.PutUint32(j.stored, skip)
+	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
+	return true
+}
+
+// held returns the frame that holds row i, with a zero Blob for this file, and
+// its depth.
+func (o *output) held(i int, c *donors) (ref FrameRef, depth int, ok bool) {
+	r := &o.rows[i]
+	switch r.Place {
+	case format.Repeated:
+		return FrameRef{Frame: r.Frame}, int(o.rows[r.Frame].Depth), true
+	case format.Held:
+		return FrameRef{Frame: uint32(i)}, int(r.Depth), true
+	}
+	d, err := c.acquire(r.holder.Blob)
+	if err != nil {
+		return ref, 0, false
+	}
+	defer c.release(d)
+	n, err := d.lends(r.holder.Frame, &r.Row)
+	if err != nil {
+		return ref, 0, false
+	}
+	return FrameRef{Blob: r.holder.Blob, Frame: n}, int(d.table.Rows[n].Depth), true
+}

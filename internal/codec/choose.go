@@ -1,0 +1,176 @@
+package codec
+
+import (
+	"math"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// choose returns the codecs worth trying, the best first, as a sample of the
+// frame predicts them.
+func (e *Encoder) choose(plain []byte, k Kind, base []byte) []ID {
+	if e.mode == ZstdOnly {
+		return []ID{Zstd}
+	}
+	raw := 8 * float64(len(plain))
+	s := sampler{plain: plain, k: k}
+	planes := s.planes()
+	least, ids := raw*0.99, []ID(nil)
+	if planes < least {
+		least, ids = planes, []ID{Planes}
+	}
+	if k.Elem != Bytes && len(base) == len(plain) {
+		// A delta costs a reader a second frame: it has to pay.
+		if d := s.delta(base); d < 0.9*least {
+			least, ids = d, append([]ID{Delta}, ids...)
+		}
+	}
+	if z := e.sampleZstd(plain, k); z < least {
+		ids = append([]ID{Zstd}, ids...)
+	}
+	return ids
+}
+
+// sampler predicts the bits of a frame from about sampled of its elements.
+type sampler struct {
+	plain []byte
+	k     Kind
+}
+
+// stretches calls do with the beginning and end of pieces of elements.
+func (s *sampler) stretches(n, each int, do func(from, to int)) int {
+	if n <= 2*sampled {
+		do(0, n)
+		return n
+	}
+	pieces := max(sampled/each, 1)
+	for i := range pieces {
+		at := i * ((n - each) / pieces)
+		do(at, at+each)
+	}
+	return pieces * each
+}
+
+// bias is by how much the entropy of a sample with that many kinds of symbols
+// is too low, in bits for all of it (Miller 1955).
+func bias(h []uint32) float64 {
+	kinds := 0
+	for _, c := range h {
+		if c > 0 {
+			kinds++
+		}
+	}
+	return float64(max(kinds-1, 0)) / (2 * math.Ln2)
+}
+
+// planes predicts Planes.
+func (s *sampler) planes() float64 {
+	w := s.k.width()
+	mid, n := whole(s.plain, s.k.Lead, w)
+	rest := 8 * float64(len(s.plain)-len(mid))
+	if n == 0 {
+		return 8 * float64(len(s.plain))
+	}
+	f := s.k.Elem.field()
+	h := make([][256]uint32, w)
+	taken := s.stretches(n, max(64/w, 1)*w, func(from, to int) {
+		for i := from * w; i < to*w; i += w {
+			if s.k.Elem == Bytes {
+				for j := range h {
+					h[j][mid[i+j]]++
+				}
+				continue
+			}
+			r := f.load(mid[i:])
+			switch s.k.Elem {
+			case BF16, F16:
+				r = uint64(rotate16(uint16(r>>48), s.k.Elem)) << 48
+			case F32:
+				r = uint64(rotate32(uint32(r>>32))) << 32
+			default:
+				r = rotate64(r)
+			}
+			for j := range h {
+				h[j][byte(r>>(56-8*j))]++
+			}
+		}
+	})
+	for j := range h {
+		bits := (entropy(h[j][:]) + bias(h[j][:])) / float64(taken) * float64(n)
+		if bits > 7.92*float64(n) {
+			bits = 8 * float64(n) // it will be stored as it is
+		} else if bits > 0 {
+			bits += 8 * 48 // a code table
+		}
+		rest += bits + 8
+	}
+	return rest
+}
+
+// delta predicts Delta.
+func (s *sampler) delta(base []byte) float64 {
+	f := s.k.Elem.field()
+	mid, n := whole(s.plain, s.k.Lead, f.width)
+	bmid, _ := whole(base, s.k.Lead, f.width)
+	if n == 0 {
+		return math.Inf(1)
+	}
+	var class classOf
+	class.set(topExponent(bmid, &f))
+	var h [classes][256]uint32
+	rest, extras := 0.0, 0.0
+	taken := s.stretches(n, 64, func(from, to int) {
+		for i := from * f.width; i < to*f.width; i += f.width {
+			t, extra := token(difference(f.ordered(mid[i:]), f.ordered(bmid[i:]), uint(64-8*f.width)), f.mantissa)
+			h[class[f.exp(bmid[i:])]][t]++
+			extras += float64(extra)
+		}
+	})
+	for c := range h {
+		rest += entropy(h[c][:]) + bias(h[c][:])
+	}
+	return (rest+extras)/float64(taken)*float64(n) + 8*400 + 8*float64(len(s.plain)-len(mid))
+}
+
+// zstdSample is how much of a frame zstd is tried on, in two pieces: on floats
+// less, where only repeats can make it win.
+const (
+	zstdSample      = 64 << 10
+	zstdSampleFloat = 16 << 10
+)
+
+// sampleZstd predicts Zstd from two pieces of the frame. Repeats that lie
+// further apart are not seen.
+func (e *Encoder) sampleZstd(plain []byte, k Kind) float64 {
+	if e.quick == nil {
+		e.quick = newZstd(zstd.SpeedFastest, false)
+	}
+	size := zstdSample
+	if k.Elem != Bytes {
+		size = zstdSampleFloat
+	}
+	if len(plain) <= size {
+		if k.Elem == Bytes {
+			return 0 // as cheap to try
+		}
+		size = len(plain)
+	}
+	total := 0
+	for _, at := range [2]int{len(plain) / 4, max(3*len(plain)/4-size/2, 0)} {
+		piece := plain[at:min(at+size/2, len(plain))]
+		e.grow(0)
+		e.parts = e.quick.EncodeAll(piece, e.parts[:0])
+		total += len(e.parts)
+	}
+	return 8 * float64(total) / float64(size) * float64(len(plain))
+}
+
+// PredictDelta predicts the bits of plain as a delta to base: all of its bits
+// when they can't be that.
+func PredictDelta(plain, base []byte, k Kind) float64 {
+	if k.Elem == Bytes || !k.valid() || len(base) != len(plain) || k.Lead > len(plain) {
+		return 8 * float64(len(plain))
+	}
+	s := sampler{plain: plain, k: k}
+	return s.delta(base)
+}
