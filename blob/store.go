@@ -273,17 +273,17 @@ type Info struct {
 
 // Parts breaks a blob down by how its frames are stored.
 type Parts struct {
-	Raw      Part // as they are
-	Self     Part // encoded on their own
-	Delta    Part // as what differs from another frame
-	Borrowed Part // as a frame that is stored elsewhere, or earlier in the blob
+	Raw      Part `json:"raw"`      // as they are
+	Self     Part `json:"self"`     // encoded on their own
+	Delta    Part `json:"delta"`    // as what differs from another frame
+	Borrowed Part `json:"borrowed"` // as a frame that is stored elsewhere, or earlier in the blob
 }
 
 // Part is some of a blob's frames.
 type Part struct {
-	Frames int
-	Size   int64 // plain bytes
-	Stored int64 // bytes in the blob's file
+	Frames int   `json:"frames"`
+	Size   int64 `json:"size"`   // plain bytes
+	Stored int64 `json:"stored"` // bytes in the blob's file
 }
 
 // Add adds the numbers of q.
@@ -301,6 +301,7 @@ type Frame struct {
 	Size   int64    // plain bytes
 	Stored int64    // bytes in this blob's file; 0 when the frame is held elsewhere
 	Held   bool     // the file itself holds the stored bytes
+	Depth  int      // of a held one, how many other frames decoding it needs
 	Keys   []uint64 // of the sketch of the tensor that begins with the frame; nil for none
 }
 
@@ -338,7 +339,7 @@ func (s *Store) Frames(ctx context.Context, d Digest) (Info, []Frame, error) {
 	frames := make([]Frame, len(f.table.Rows))
 	for i := range frames {
 		r := &f.table.Rows[i]
-		frames[i] = Frame{Digest: r.Sum, Size: int64(r.PlainLen), Stored: int64(r.StoredLen), Held: r.Place == format.Held}
+		frames[i] = Frame{Digest: r.Sum, Size: int64(r.PlainLen), Stored: int64(r.StoredLen), Held: r.Place == format.Held, Depth: int(r.Depth)}
 	}
 	for i := range f.table.Sketches {
 		k := &f.table.Sketches[i]

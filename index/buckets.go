@@ -26,22 +26,23 @@ const (
 	bucketChildren  bucket = "children"  // id of the parent, id -> nothing
 	bucketStatus    bucket = "status"    // status NUL name NUL version -> id
 	bucketManifests bucket = "manifests" // manifest's digest, id -> nothing
-	bucketBlobs     bucket = "blobs"     // digest -> size, stored size, donors
+	bucketBlobs     bucket = "blobs"     // digest -> size, stored size, parts, donors
 	bucketFrames    bucket = "frames"    // frame's digest -> blob's digest, number
+	bucketSketches  bucket = "sketches"  // key of a sketch -> blob's digest, number of the frame
 )
 
 func allBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketVersions, bucketNames, bucketPaths, bucketAliases,
-		bucketChildren, bucketStatus, bucketManifests, bucketBlobs, bucketFrames,
+		bucketChildren, bucketStatus, bucketManifests, bucketBlobs, bucketFrames, bucketSketches,
 	}
 }
 
 // linked says whether the entries of b are chained: each one's link names the
 // next key. The chain proves that what is not found is not there. A checksum
 // alone can't: a flipped bit in a page that leads to an entry hides it. Frames
-// are only hints, and meta has one entry that is always there.
-func (b bucket) linked() bool { return b != bucketMeta && b != bucketFrames }
+// and sketches are only hints, and meta has one entry that is always there.
+func (b bucket) linked() bool { return b != bucketMeta && b != bucketFrames && b != bucketSketches }
 
 const (
 	sumSize  = 16 // of the checksum that ends each value
@@ -325,7 +326,7 @@ const (
 	keyState = "state"
 	// layout is the number of the arrangement of buckets. A file with another
 	// one is dropped and built anew.
-	layout    = 1
+	layout    = 2
 	stateSize = 4 + 8 + 8 + 32 + 16
 )
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"syscall"
 
 	"github.com/heftstore/heft/blob"
@@ -50,12 +51,11 @@ func (tx *Tx) addBlob(ctx context.Context, info blob.Info, frames []blob.Frame) 
 			continue
 		}
 		ref := blob.FrameRef{Blob: d, Frame: uint32(i)}
-		ok, err := tx.prefer(ctx, f.Digest, ref)
-		if err != nil {
+		if err := tx.hint(ctx, bucketFrames, f.Digest[:], ref); err != nil {
 			return err
 		}
-		if ok {
-			if err := tx.put(bucketFrames, f.Digest[:], frameValue(ref)); err != nil {
+		for key := range sketchKeys(f) {
+			if err := tx.hint(ctx, bucketSketches, key, ref); err != nil {
 				return err
 			}
 		}
@@ -63,18 +63,39 @@ func (tx *Tx) addBlob(ctx context.Context, info blob.Info, frames []blob.Frame) 
 	return nil
 }
 
-// prefer says whether ref should take the place of the known holder of a frame.
+// sketchKeys yields the keys under which a frame is found as a base. What is
+// like a delta is like the frame below it, which is cheaper to read.
+func sketchKeys(f blob.Frame) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for _, k := range f.Keys {
+			if k != 0 && f.Depth == 0 && !yield(binary.BigEndian.AppendUint64(nil, k)) {
+				return
+			}
+		}
+	}
+}
+
+// hint makes ref what is found under key, if it is to be preferred.
+func (tx *Tx) hint(ctx context.Context, b bucket, key []byte, ref blob.FrameRef) error {
+	ok, err := tx.prefer(ctx, b, key, ref)
+	if err != nil || !ok {
+		return err
+	}
+	return tx.put(b, key, frameValue(ref))
+}
+
+// prefer says whether ref should take the place of the holder known under key.
 // The smallest does, so that the order in which blobs are added makes no
 // difference; any does where the holder is gone.
-func (tx *Tx) prefer(ctx context.Context, frame blob.Digest, ref blob.FrameRef) (bool, error) {
-	value, err := tx.get(bucketFrames, frame[:])
+func (tx *Tx) prefer(ctx context.Context, b bucket, key []byte, ref blob.FrameRef) (bool, error) {
+	value, err := tx.get(b, key)
 	if err != nil || value == nil {
 		return true, err
 	}
 	if c := bytes.Compare(frameValue(ref), value); c <= 0 {
 		return c < 0, nil
 	}
-	old, err := parseFrame(&tx.kv, frame, value)
+	old, err := parseFrame(&tx.kv, b, key, value)
 	if err != nil {
 		return false, err
 	}
@@ -125,17 +146,26 @@ func (tx *Tx) RemoveBlob(ctx context.Context, d blob.Digest) error {
 		return fmt.Errorf("index: reading the frames of blob %s: %w", d, err)
 	}
 	for i, f := range frames {
-		value, err := tx.get(bucketFrames, f.Digest[:])
-		if err != nil {
+		ref := blob.FrameRef{Blob: d, Frame: uint32(i)}
+		if err := tx.unhint(bucketFrames, f.Digest[:], ref); err != nil {
 			return err
 		}
-		if bytes.Equal(value, frameValue(blob.FrameRef{Blob: d, Frame: uint32(i)})) {
-			if err := tx.del(bucketFrames, f.Digest[:]); err != nil {
-				return tx.partial(err)
+		for key := range sketchKeys(f) {
+			if err := tx.unhint(bucketSketches, key, ref); err != nil {
+				return err
 			}
 		}
 	}
 	return tx.partial(tx.del(bucketBlobs, d[:]))
+}
+
+// unhint removes what is found under key, if that is ref.
+func (tx *Tx) unhint(b bucket, key []byte, ref blob.FrameRef) error {
+	value, err := tx.get(b, key)
+	if err == nil && bytes.Equal(value, frameValue(ref)) {
+		err = tx.partial(tx.del(b, key))
+	}
+	return err
 }
 
 // frameValue sorts like the reference: by blob, then by number.
@@ -143,9 +173,9 @@ func frameValue(r blob.FrameRef) []byte {
 	return binary.BigEndian.AppendUint32(bytes.Clone(r.Blob[:]), r.Frame)
 }
 
-func parseFrame(s *kv, frame blob.Digest, value []byte) (r blob.FrameRef, err error) {
+func parseFrame(s *kv, b bucket, key, value []byte) (r blob.FrameRef, err error) {
 	if len(value) != 36 {
-		return r, s.damaged(bucketFrames, frame[:], errors.New("value has a wrong length"))
+		return r, s.damaged(b, key, errors.New("value has a wrong length"))
 	}
 	copy(r.Blob[:], value)
 	r.Frame = binary.BigEndian.Uint32(value[32:])

@@ -300,10 +300,15 @@ func parsePath(s *kv, e entry) (fe FileEntry, err error) {
 	return fe, nil
 }
 
-// blobValue is the size, the stored size and the donors of a blob.
+// blobValue is the size, the stored size, the parts and the donors of a blob.
 func blobValue(info blob.Info) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(info.Size))
 	b = binary.LittleEndian.AppendUint64(b, uint64(info.Stored))
+	for _, p := range [...]blob.Part{info.Parts.Raw, info.Parts.Self, info.Parts.Delta, info.Parts.Borrowed} {
+		b = binary.LittleEndian.AppendUint32(b, uint32(p.Frames))
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.Size))
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.Stored))
+	}
 	for _, d := range info.Donors {
 		b = append(b, d[:]...)
 	}
@@ -311,13 +316,22 @@ func blobValue(info blob.Info) []byte {
 }
 
 func parseBlob(s *kv, e entry) (info BlobInfo, err error) {
-	if len(e.key) != len(info.Digest) || len(e.value) < 16 || len(e.value)%32 != 16 {
+	if len(e.key) != len(info.Digest) || len(e.value) < 96 || len(e.value)%32 != 0 {
 		return info, s.damaged(bucketBlobs, e.key, errors.New("entry has a wrong length"))
 	}
 	copy(info.Digest[:], e.key)
 	info.Size = int64(binary.LittleEndian.Uint64(e.value))
 	info.Stored = int64(binary.LittleEndian.Uint64(e.value[8:]))
-	for b := e.value[16:]; len(b) > 0; b = b[32:] {
+	b := e.value[16:]
+	for _, p := range [...]*blob.Part{&info.Parts.Raw, &info.Parts.Self, &info.Parts.Delta, &info.Parts.Borrowed} {
+		*p = blob.Part{
+			Frames: int(binary.LittleEndian.Uint32(b)),
+			Size:   int64(binary.LittleEndian.Uint64(b[4:])),
+			Stored: int64(binary.LittleEndian.Uint64(b[12:])),
+		}
+		b = b[20:]
+	}
+	for ; len(b) > 0; b = b[32:] {
 		info.Donors = append(info.Donors, blob.Digest(b))
 	}
 	return info, nil

@@ -1,9 +1,11 @@
 package index
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -299,6 +301,22 @@ func (tx *Tx) Frame(d blob.Digest) (blob.FrameRef, bool) {
 	if err != nil || b == nil {
 		return blob.FrameRef{}, false
 	}
-	ref, err := parseFrame(&tx.kv, d, b)
+	ref, err := parseFrame(&tx.kv, bucketFrames, d[:], b)
 	return ref, err == nil
+}
+
+// Similar returns where tensors begin whose sketches have one of the keys. They
+// are hints as those of Frame are.
+func (tx *Tx) Similar(keys []uint64) (refs []blob.FrameRef) {
+	for _, k := range keys {
+		key := binary.BigEndian.AppendUint64(nil, k)
+		b, err := tx.get(bucketSketches, key)
+		if err != nil || b == nil {
+			continue
+		}
+		if ref, err := parseFrame(&tx.kv, bucketSketches, key, b); err == nil && !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
 }

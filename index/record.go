@@ -55,7 +55,8 @@ type BlobInfo struct {
 	Digest blob.Digest
 	Size   int64         // plain bytes
 	Stored int64         // bytes of its file
-	Donors []blob.Digest // the blobs whose frames it borrows, ascending
+	Parts  blob.Parts    // how its frames are stored
+	Donors []blob.Digest // the blobs whose frames it needs, ascending
 }
 
 // Change says why an Update is made. It is written in the journal.

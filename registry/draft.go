@@ -31,6 +31,7 @@ type Draft struct {
 	rec   index.Version
 	next  bool // the version is to be the next number
 	batch *blob.Batch
+	base  []File // of the parent, or else of the latest version: what the files may be like
 
 	mu    sync.Mutex
 	files map[name.Path]Stored
@@ -43,6 +44,9 @@ type Stored struct {
 	File
 	Known   bool  `json:"known"`   // its content was in the store already
 	Written int64 `json:"written"` // bytes that were written for it
+
+	// Parts is how its content is stored, by this Put or an earlier one.
+	Parts blob.Parts `json:"parts"`
 }
 
 // Begin starts a version. Of the Model it takes what its declaration says; see
@@ -57,6 +61,9 @@ func (r *Registry) Begin(ctx context.Context, m Model) (*Draft, error) {
 	}
 	err = r.view(ctx, func(v *view) error {
 		if err := v.checkParent(&d.rec); err != nil {
+			return err
+		}
+		if d.base, err = v.base(&d.rec); err != nil {
 			return err
 		}
 		if d.next {
@@ -162,7 +169,7 @@ func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error
 	if err := d.reserve(at); err != nil {
 		return Stored{}, err
 	}
-	info, err := d.batch.Put(ctx, src)
+	info, err := d.batch.PutLike(ctx, src, d.like(at))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -174,12 +181,47 @@ func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error
 		}
 		return Stored{}, fmt.Errorf("registry: storing %s of %s: %w", p, d.rec.Name, err)
 	}
-	s := Stored{File: File{Path: p, Digest: info.Digest, Size: info.Size}, Known: info.Known}
+	s := Stored{File: File{Path: p, Digest: info.Digest, Size: info.Size}, Known: info.Known, Parts: info.Parts}
 	if !info.Known {
 		s.Written = info.Stored
 	}
 	d.files[at] = s
 	return s, nil
+}
+
+// base returns the files that those of rec may be a later state of: its
+// parent's, or without one those of the latest version of the same name.
+func (v *view) base(rec *index.Version) ([]File, error) {
+	id := rec.Parent
+	if id == uuid.Nil {
+		last, err := v.latest(rec.Name)
+		if errors.Is(err, ErrNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		id = last.ID
+	}
+	return v.files(id)
+}
+
+// maxLike bounds how many files of the base are looked through for the tensors
+// of one, when they may have moved from one file to another.
+const maxLike = 64
+
+// like returns the files that the one at the path at may be like, that of the
+// same path first.
+func (d *Draft) like(at name.Path) (like []blob.Digest) {
+	for _, f := range d.base {
+		switch {
+		case f.Path == at.String():
+			like = slices.Insert(like, 0, f.Digest)
+		case f.Size > 0 && len(like) < maxLike:
+			like = append(like, f.Digest)
+		}
+	}
+	return like
 }
 
 // reserve takes the path for a file.

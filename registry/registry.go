@@ -108,7 +108,7 @@ func start(ctx context.Context, opts *Options, open func(*blob.Options) (*blob.S
 	if r.now == nil {
 		r.now = func() int64 { return time.Now().UnixMicro() }
 	}
-	store, err := open(&blob.Options{Compression: o.Compression, Workers: o.Workers, Known: r.known, Logger: o.Logger})
+	store, err := open(&blob.Options{Compression: o.Compression, Workers: o.Workers, Known: r.known, Similar: r.similar, Logger: o.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
@@ -127,6 +127,18 @@ func (r *Registry) known(ctx context.Context, d blob.Digest) (ref blob.FrameRef,
 		return nil
 	})
 	return ref, ok && err == nil // a hint that fails costs only space
+}
+
+// similar tells the blob store where tensors may begin that are like another.
+func (r *Registry) similar(ctx context.Context, keys []uint64) (refs []blob.FrameRef) {
+	err := r.index.View(ctx, func(tx *index.Tx) error {
+		refs = tx.Similar(keys)
+		return nil
+	})
+	if err != nil {
+		return nil // as above
+	}
+	return refs
 }
 
 // defaultActor is user@host, as far as they are known.

@@ -205,6 +205,7 @@ type Stats struct {
 	Logical  int64        `json:"logical"` // bytes of all versions' files, as if nothing were shared
 	Unique   int64        `json:"unique"`  // plain bytes of the distinct files among them
 	Stored   int64        `json:"stored"`  // bytes in blobs/
+	Parts    blob.Parts   `json:"parts"`   // how the versions' distinct files are stored
 	PerModel []ModelStats `json:"per_model"`
 }
 
@@ -216,13 +217,15 @@ type ModelStats struct {
 	Logical  int64  `json:"logical"`
 	Unique   int64  `json:"unique"`
 	Stored   int64  `json:"stored"`
+
+	Parts blob.Parts `json:"parts"` // of the distinct files
 }
 
 // Stats counts models, versions, files and bytes, from the index and the names
 // in blobs/. It reads no content.
 func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 	var s Stats
-	var stored map[blob.Digest]int64
+	var stored map[blob.Digest]index.BlobInfo
 	err := r.view(ctx, func(v *view) (err error) {
 		s, stored, err = v.stats()
 		return err
@@ -234,7 +237,8 @@ func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 		if err != nil {
 			return Stats{}, named(err)
 		}
-		size, ok := stored[d]
+		known, ok := stored[d]
+		size := known.Stored
 		if !ok { // of a draft, as long as the index was not built anew
 			info, err := r.store.Stat(ctx, d)
 			_, damaged := errors.AsType[*blob.CorruptError](err)
@@ -253,14 +257,15 @@ func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 }
 
 // stats counts all but the blobs; stored is what the index says of those.
-func (v *view) stats() (s Stats, stored map[blob.Digest]int64, err error) {
+func (v *view) stats() (s Stats, stored map[blob.Digest]index.BlobInfo, err error) {
 	s.PerModel = []ModelStats{} // not null in JSON
-	stored = map[blob.Digest]int64{}
+	stored = map[blob.Digest]index.BlobInfo{}
 	for b, err := range v.tx.Blobs() {
 		if err != nil {
 			return s, nil, err
 		}
-		stored[b.Digest] = b.Stored
+		b.Donors = nil // not needed
+		stored[b.Digest] = b
 	}
 	all := map[blob.Digest]bool{}
 	seen := map[blob.Digest]bool{} // by the model at hand
@@ -287,7 +292,7 @@ func (v *view) stats() (s Stats, stored map[blob.Digest]int64, err error) {
 	return s, stored, nil
 }
 
-func (v *view) countFiles(id uuid.UUID, s *Stats, m *ModelStats, seen, all map[blob.Digest]bool, stored map[blob.Digest]int64) error {
+func (v *view) countFiles(id uuid.UUID, s *Stats, m *ModelStats, seen, all map[blob.Digest]bool, stored map[blob.Digest]index.BlobInfo) error {
 	files, err := v.files(id)
 	if err != nil {
 		return err
@@ -298,12 +303,50 @@ func (v *view) countFiles(id uuid.UUID, s *Stats, m *ModelStats, seen, all map[b
 		if !seen[f.Digest] {
 			seen[f.Digest] = true
 			m.Unique += f.Size
-			m.Stored += stored[f.Digest]
+			m.Stored += stored[f.Digest].Stored
+			m.Parts.Add(stored[f.Digest].Parts)
 		}
 		if !all[f.Digest] {
 			all[f.Digest] = true
 			s.Unique += f.Size
+			s.Parts.Add(stored[f.Digest].Parts)
 		}
 	}
 	return nil
+}
+
+// Storage says how a version's distinct files are stored. What it shares with
+// other versions, in either direction, counts in each.
+type Storage struct {
+	Stored int64      `json:"stored"` // bytes of their blobs, frame tables included
+	Parts  blob.Parts `json:"parts"`
+}
+
+// Storage returns how the version's files are stored, from the index.
+func (m *Model) Storage(ctx context.Context) (s Storage, err error) {
+	if m.reg == nil {
+		return s, errForeign
+	}
+	err = m.reg.view(ctx, func(v *view) error {
+		s = Storage{}
+		files, err := v.files(m.id)
+		if err != nil {
+			return gone(m.Ref(), err)
+		}
+		seen := map[blob.Digest]bool{}
+		for _, f := range files {
+			if seen[f.Digest] {
+				continue
+			}
+			seen[f.Digest] = true
+			b, err := v.tx.Blob(f.Digest)
+			if err != nil {
+				return named(err)
+			}
+			s.Stored += b.Stored
+			s.Parts.Add(b.Parts)
+		}
+		return nil
+	})
+	return s, err
 }

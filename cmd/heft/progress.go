@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -106,6 +107,38 @@ func (r *countedReader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	r.p.add(int64(n))
 	return n, err
+}
+
+// The counted readers hand on what a file can do besides, so that its structure
+// can be seen before it is read.
+
+func (r *countedReader) ReadAt(b []byte, off int64) (int, error) { return readAt(r.Reader, b, off) }
+func (r *countedReader) Seek(off int64, whence int) (int64, error) {
+	return seek(r.Reader, off, whence)
+}
+func (f countedFile) ReadAt(b []byte, off int64) (int, error)   { return readAt(f.File, b, off) }
+func (f countedFile) Seek(off int64, whence int) (int64, error) { return seek(f.File, off, whence) }
+func (f countedDir) ReadAt(b []byte, off int64) (int, error)    { return readAt(f.ReadDirFile, b, off) }
+func (f countedDir) Seek(off int64, whence int) (int64, error) {
+	return seek(f.ReadDirFile, off, whence)
+}
+
+func readAt(r any, b []byte, off int64) (int, error) {
+	if at, ok := r.(io.ReaderAt); ok {
+		return at.ReadAt(b, off)
+	}
+	return 0, errors.ErrUnsupported
+}
+
+// seek fails unless r can be read at any place too.
+func seek(r any, off int64, whence int) (int64, error) {
+	if _, ok := r.(io.ReaderAt); !ok {
+		return 0, errors.ErrUnsupported
+	}
+	if s, ok := r.(io.Seeker); ok {
+		return s.Seek(off, whence)
+	}
+	return 0, errors.ErrUnsupported
 }
 
 // fs returns fsys with every file counted as it is read.

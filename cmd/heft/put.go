@@ -37,6 +37,12 @@ input_dimensions and output_dimensions (as 1,224,224), metric.NAME for
 a metric of training, and any other key: its value is kept as JSON if it is
 that, else as text.
 
+What the store has already is shared. A tensor, or a file of floats, that is a
+later state of one of --parent, or else of the latest version of the model, or
+that is like another one in the store, is stored as what changed. The line at
+the end tells the size, the new bytes on disk, how much of the content is shared
+and how much stored as deltas, and the ratio of the size to the new bytes.
+
 All or nothing: after an error or an interrupt there is no new version. Files
 that were stored whole until then are not written again by the next try.`,
 		Example: `  heft put bert:1.0.0 model.safetensors tokenizer.json
@@ -118,23 +124,31 @@ const putAgain = "no version was made; run the command again: files that were st
 
 // printPut tells what was stored.
 func (a *app) printPut(m *registry.Model, files []registry.Stored, f putFlags) error {
-	var written int64
+	var written, shared int64
+	var parts blob.Parts // of what was written
 	known := 0
 	for _, s := range files {
 		written += s.Written
 		if s.Known {
 			known++
+			shared += s.Size
+			continue
 		}
+		shared += s.Parts.Borrowed.Size
+		parts.Add(s.Parts)
 	}
 	if f.json {
 		return a.printJSON(struct {
 			modelJSON
-			BytesWritten int64 `json:"bytes_written"` // of blob files, the manifest's aside
-			FilesKnown   int   `json:"files_known"`   // that needed no writing
-		}{toJSON(m), written, known})
+			BytesWritten int64      `json:"bytes_written"` // of blob files, the manifest's aside
+			BytesShared  int64      `json:"bytes_shared"`  // plain ones that the store had already
+			FilesKnown   int        `json:"files_known"`   // that needed no writing
+			Parts        blob.Parts `json:"parts"`         // how the others are stored
+		}{toJSON(m), written, shared, known, parts})
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s  %s in %s, %s written (%d known), b3:%s\n", m.Ref(),
-		formatSize(m.WeightsSize), plural(m.Files, "file"), formatSize(written), known, m.Manifest.Short())
+	_, err := fmt.Fprintf(a.stdout, "%s  %s in %s, %s new (%s shared, %s as deltas of %s), ratio %s, b3:%s\n", m.Ref(),
+		formatSize(m.WeightsSize), plural(m.Files, "file"), formatSize(written), formatSize(shared),
+		formatSize(parts.Delta.Size), formatSize(parts.Delta.Stored), formatRatio(m.WeightsSize, written), m.Manifest.Short())
 	return err
 }
 

@@ -26,7 +26,10 @@ func newShowCmd(a *app) *cobra.Command {
 
 The hash of the manifest stands for the whole version: NAME@HASH refers to it by
 its first digits. The hashes of the files are what b3sum prints; that of the
-weights is shown if there is one file only.`,
+weights is shown if there is one file only.
+
+Below the files is how their frames are stored: as they are, coded on their own,
+as what differs from another frame, or shared with what was there already.`,
 		Example: `  heft show team/resnet
   heft show team/resnet:2.1.0 --json`,
 		Args:              cobra.ExactArgs(1),
@@ -50,7 +53,8 @@ func (a *app) completeOneRef(cmd *cobra.Command, args []string, word string) ([]
 // showJSON is a version with its files.
 type showJSON struct {
 	modelJSON
-	Contents []registry.File `json:"contents"`
+	Storage  registry.Storage `json:"storage"`
+	Contents []registry.File  `json:"contents"`
 }
 
 func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
@@ -67,8 +71,12 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
+	storage, err := m.Storage(ctx)
+	if err != nil {
+		return err
+	}
 	if asJSON {
-		return a.printJSON(showJSON{toJSON(m), list(files)})
+		return a.printJSON(showJSON{toJSON(m), storage, list(files)})
 	}
 
 	origin, err := family(ctx, r, m)
@@ -86,6 +94,7 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 			{"manifest", "b3:" + m.Manifest.String()},
 			{"weights", weights},
 			{"size", fmt.Sprintf("%s (%s bytes) in %s", formatSize(m.WeightsSize), humanize.Comma(m.WeightsSize), plural(m.Files, "file"))},
+			{"stored", fmt.Sprintf("%s, ratio %s", formatSize(storage.Stored), formatRatio(m.WeightsSize, storage.Stored))},
 			{"registered", formatTime(m.RegisteredAt) + " by " + m.RegisteredBy},
 			{"updated", formatTime(m.UpdatedAt)},
 		},
@@ -105,7 +114,11 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 	for _, f := range files {
 		t.row(f.Path, formatSize(f.Size), f.Digest.String())
 	}
-	return t.flush()
+	if err := t.flush(); err != nil || len(files) == 0 {
+		return err
+	}
+	fmt.Fprintln(a.stdout)
+	return a.printParts(storage.Parts)
 }
 
 // fact is one line of a description; one without a text is not shown.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/registry"
 	"github.com/spf13/cobra"
 )
@@ -17,7 +18,11 @@ func newStatsCmd(a *app) *cobra.Command {
 
 LOGICAL is the size of all files of all versions, UNIQUE that of different
 contents, each counted once, STORED what their blobs take on disk. RATIO is
-LOGICAL over STORED. A content that several models have counts for each.`,
+LOGICAL over STORED. A content that several models have counts for each.
+
+RAW, SELF and DELTA are what the frames take that are stored as they are, coded
+on their own, and as what differs from another; SHARED is the size of those that
+are stored elsewhere in the store already, or earlier in the same file.`,
 		Example: `  heft stats
   heft stats --json`,
 		Args: cobra.NoArgs,
@@ -50,10 +55,28 @@ func (a *app) printStats(r *registry.Registry, s registry.Stats) error {
 		return err
 	}
 	fmt.Fprintln(a.stdout)
-	t := a.table("NAME", "VERSIONS", "FILES", "LOGICAL", "UNIQUE", "STORED", "RATIO")
+	if err := a.printParts(s.Parts); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout)
+	t := a.table("NAME", "VERSIONS", "FILES", "LOGICAL", "UNIQUE", "STORED", "RAW", "SELF", "DELTA", "SHARED", "RATIO")
 	for _, m := range s.PerModel {
 		t.row(m.Name, strconv.Itoa(m.Versions), strconv.Itoa(m.Files),
-			formatSize(m.Logical), formatSize(m.Unique), formatSize(m.Stored), formatRatio(m.Logical, m.Stored))
+			formatSize(m.Logical), formatSize(m.Unique), formatSize(m.Stored),
+			formatSize(m.Parts.Raw.Stored), formatSize(m.Parts.Self.Stored), formatSize(m.Parts.Delta.Stored),
+			formatSize(m.Parts.Borrowed.Size), formatRatio(m.Logical, m.Stored))
+	}
+	return t.flush()
+}
+
+// printParts prints how frames are stored, a line a kind.
+func (a *app) printParts(p blob.Parts) error {
+	t := a.table("KIND", "FRAMES", "SIZE", "STORED", "RATIO")
+	for _, k := range [...]struct {
+		name string
+		part blob.Part
+	}{{"raw", p.Raw}, {"self", p.Self}, {"delta", p.Delta}, {"shared", p.Borrowed}} {
+		t.row(k.name, strconv.Itoa(k.part.Frames), formatSize(k.part.Size), formatSize(k.part.Stored), formatRatio(k.part.Size, k.part.Stored))
 	}
 	return t.flush()
 }
@@ -77,6 +100,7 @@ type statsJSON struct {
 	Logical   int64            `json:"logical"`
 	Unique    int64            `json:"unique"`
 	Stored    int64            `json:"stored"`
+	Parts     blob.Parts       `json:"parts"`
 	PerModel  []modelStatsJSON `json:"per_model"`
 }
 
@@ -87,17 +111,19 @@ type modelStatsJSON struct {
 	Logical  int64  `json:"logical"`
 	Unique   int64  `json:"unique"`
 	Stored   int64  `json:"stored"`
+
+	Parts blob.Parts `json:"parts"`
 }
 
 func toStatsJSON(r *registry.Registry, s registry.Stats) statsJSON {
 	j := statsJSON{
 		Store: r.ID().String(), Dir: r.Dir(), CreatedAt: jsonTime(r.CreatedAt()),
 		Models: s.Models, Versions: s.Versions, Files: s.Files, Blobs: s.Blobs,
-		Logical: s.Logical, Unique: s.Unique, Stored: s.Stored,
+		Logical: s.Logical, Unique: s.Unique, Stored: s.Stored, Parts: s.Parts,
 		PerModel: make([]modelStatsJSON, 0, len(s.PerModel)),
 	}
 	for _, m := range s.PerModel {
-		j.PerModel = append(j.PerModel, modelStatsJSON{m.Name, m.Versions, m.Files, m.Logical, m.Unique, m.Stored})
+		j.PerModel = append(j.PerModel, modelStatsJSON{m.Name, m.Versions, m.Files, m.Logical, m.Unique, m.Stored, m.Parts})
 	}
 	return j
 }
