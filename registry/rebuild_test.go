@@ -100,8 +100,11 @@ func TestStatsCountsWhatIsStored(t *testing.T) {
 		Logical: big + int64(len("second")+2*len("weights of half:1")+len("weights of half")),
 		Unique:  big - 2<<20 + int64(len("second")+2*len("weights of half:1")+len("weights of half")),
 	}
-	perModel := s.PerModel
-	s.PerModel = nil
+	perModel, p := s.PerModel, s.Parts
+	if n := p.Raw.Size + p.Self.Size + p.Delta.Size + p.Borrowed.Size; n != want.Unique || p.Raw.Frames == 0 || p.Raw.Stored != p.Raw.Size {
+		t.Errorf("the parts have %d bytes of %d: %+v", n, want.Unique, p)
+	}
+	s.PerModel, s.Parts = nil, blob.Parts{}
 	same(t, "Stats", s, want)
 	if len(perModel) != 3 || perModel[2].Name != "team/tree" || perModel[2].Files != 4 || perModel[2].Unique != big-2<<20 || perModel[2].Stored <= 2<<20 {
 		t.Errorf("per model: %+v", perModel)
