@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	mib := fl.Int("mib", 512, "MiB of generated weights of each kind")
 	rounds := fl.Int("rounds", 5, "rounds; the table shows medians")
-	streamMiB := fl.Int("stream-mib", 2048, "MiB of the stream whose peak memory is measured; 0 leaves it out")
+	streamMiB := fl.Int("stream-mib", 4096, "MiB of the stream whose peak memory is measured; 0 leaves it out")
 	dir := fl.String("dir", "", "work in a new folder below this one (default: the system's temporary folder)")
 	child := fl.Bool("stream-child", false, "internal: put the stream and exit")
 	if err := fl.Parse(args); err != nil {
