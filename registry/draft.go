@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -260,12 +261,21 @@ func parents(p name.Path) (dirs []name.Path) {
 	return dirs
 }
 
-// PutFS stores every file of fsys under its path there. Links are followed as
-// far as fsys follows them (os.Root.FS does within the root); a link to a
-// folder, or anything else that is not a file or folder, is an error that
-// wraps ErrInvalid.
+// PutFS stores every file of fsys under its path there, the largest first: a
+// smaller one, in narrower floats, may then be stored as what it was made from.
+// Links are followed as far as fsys follows them (os.Root.FS does within the
+// root); a link to a folder, or anything else that is not a file or folder, is
+// an error that wraps ErrInvalid.
 func (d *Draft) PutFS(ctx context.Context, fsys fs.FS) error {
-	return fs.WalkDir(fsys, ".", func(p string, e fs.DirEntry, err error) error {
+	type entry struct {
+		path string
+		size int64
+	}
+	var all []entry
+	err := fs.WalkDir(fsys, ".", func(p string, e fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("registry: reading the folder to store: %w", err)
 		}
@@ -279,13 +289,28 @@ func (d *Draft) PutFS(ctx context.Context, fsys fs.FS) error {
 		if !info.Mode().IsRegular() {
 			return fmt.Errorf("%w: %s is neither a file nor a folder: leave it out, or put what it leads to", ErrInvalid, p)
 		}
-		f, err := fsys.Open(p)
-		if err != nil {
-			return fmt.Errorf("registry: reading the folder to store: %w", err)
-		}
-		_, err = d.Put(ctx, p, f)
-		return errors.Join(err, f.Close())
+		all = append(all, entry{p, info.Size()})
+		return nil
 	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(b.size, a.size) })
+	for _, e := range all {
+		if err := d.putFrom(ctx, fsys, e.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Draft) putFrom(ctx context.Context, fsys fs.FS, p string) error {
+	f, err := fsys.Open(p)
+	if err != nil {
+		return fmt.Errorf("registry: reading the folder to store: %w", err)
+	}
+	_, err = d.Put(ctx, p, f)
+	return errors.Join(err, f.Close())
 }
 
 // Files returns what was stored so far, by path.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/heftstore/heft/registry"
 )
@@ -18,6 +19,7 @@ type input struct {
 	path string    // what a file is stored under; "" for a folder
 	root *os.Root  // a folder
 	r    io.Reader // a file or standard input
+	size int64     // bytes, 0 when unknown
 	c    io.Closer // nil for standard input
 }
 
@@ -55,9 +57,12 @@ func (a *app) openInputs(ctx context.Context, args []string, as string) (all inp
 		if err != nil {
 			return all, 0, err
 		}
+		in.size = size
 		all = append(all, in)
 		total += size
 	}
+	// As Draft.PutFS does within a folder.
+	slices.SortStableFunc(all, func(a, b input) int { return cmp.Compare(b.size, a.size) })
 	if len(taken.files) == 0 {
 		return all, 0, usageError("there is no file in %s", args[0])
 	}
