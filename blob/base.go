@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"slices"
 	"sort"
@@ -145,7 +146,7 @@ func (k *kin) enter(n int, t *chunk.Tensor, p []byte) (keys []uint64) {
 			}
 		}
 	case codec.BF16, codec.F16:
-		key := castKey(p, t.Kind.Elem, t.Kind.Elem, t.Size)
+		key := castKey(p, t.Kind.Elem, t.Size, 2, binary.LittleEndian.Uint16)
 		if start, ok := k.self[key]; ok {
 			k.wide = home{start: start, self: true}
 		} else {
@@ -159,7 +160,7 @@ func (k *kin) enter(n int, t *chunk.Tensor, p []byte) (keys []uint64) {
 }
 
 // maxCandidates bounds how many bases are decoded to choose among.
-const maxCandidates = 3
+const maxCandidates = 4
 
 // find returns the tensor that shares one of the keys, with several the one
 // that rank gives the least.

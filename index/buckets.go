@@ -28,13 +28,15 @@ const (
 	bucketManifests bucket = "manifests" // manifest's digest, id -> nothing
 	bucketBlobs     bucket = "blobs"     // digest -> size, stored size, parts, donors
 	bucketFrames    bucket = "frames"    // frame's digest -> blob's digest, number
-	bucketSketches  bucket = "sketches"  // key of a sketch -> blob's digest, number of the frame
+	bucketSketches  bucket = "sketches"  // key of a sketch, depth -> blob's digest, number of the frame
+	bucketSHA256    bucket = "sha256"    // byBlob, digest -> SHA-256; bySHA256, SHA-256 -> digest
 )
 
 func allBuckets() []bucket {
 	return []bucket{
 		bucketMeta, bucketVersions, bucketNames, bucketPaths, bucketAliases,
 		bucketChildren, bucketStatus, bucketManifests, bucketBlobs, bucketFrames, bucketSketches,
+		bucketSHA256,
 	}
 }
 

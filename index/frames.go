@@ -63,16 +63,24 @@ func (tx *Tx) addBlob(ctx context.Context, info blob.Info, frames []blob.Frame) 
 	return nil
 }
 
-// sketchKeys yields the keys under which a frame is found as a base. What is
-// like a delta is like the frame below it, which is cheaper to read.
+// maxBase is the depth of the deepest frame that can be a base.
+const maxBase = 3
+
+// sketchKeys yields the keys under which a frame is found as a base. Frames of
+// each depth have their own: the closest may be a late one of a chain, and the
+// first one can be a base when the late ones are too deep.
 func sketchKeys(f blob.Frame) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for _, k := range f.Keys {
-			if k != 0 && f.Depth == 0 && !yield(binary.BigEndian.AppendUint64(nil, k)) {
+			if k != 0 && f.Depth <= maxBase && !yield(sketchKey(k, f.Depth)) {
 				return
 			}
 		}
 	}
+}
+
+func sketchKey(k uint64, depth int) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, k), byte(depth))
 }
 
 // hint makes ref what is found under key, if it is to be preferred.

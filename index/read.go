@@ -1,7 +1,6 @@
 package index
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"iter"
@@ -294,6 +293,16 @@ func (tx *Tx) Blobs() iter.Seq2[BlobInfo, error] {
 	}
 }
 
+// SHA256 returns the SHA-256 of a blob's content, and whether it is recorded.
+// That says nothing of the store.
+func (tx *Tx) SHA256(d blob.Digest) (SHA256, bool, error) { return getDigest(&tx.kv, byBlob, d) }
+
+// BySHA256 returns the blob whose content has the SHA-256 sum, and whether one is
+// recorded. That says nothing of the store.
+func (tx *Tx) BySHA256(sum SHA256) (blob.Digest, bool, error) {
+	return getDigest(&tx.kv, bySHA256, sum)
+}
+
 // Frame returns where a frame with that digest is held, as far as is known. It
 // is a hint: the blob may be gone. After an error it knows nothing.
 func (tx *Tx) Frame(d blob.Digest) (blob.FrameRef, bool) {
@@ -305,17 +314,19 @@ func (tx *Tx) Frame(d blob.Digest) (blob.FrameRef, bool) {
 	return ref, err == nil
 }
 
-// Similar returns where tensors begin whose sketches have one of the keys. They
-// are hints as those of Frame are.
+// Similar returns where tensors begin whose sketches have one of the keys, those
+// that are no deltas first. They are hints as those of Frame are.
 func (tx *Tx) Similar(keys []uint64) (refs []blob.FrameRef) {
-	for _, k := range keys {
-		key := binary.BigEndian.AppendUint64(nil, k)
-		b, err := tx.get(bucketSketches, key)
-		if err != nil || b == nil {
-			continue
-		}
-		if ref, err := parseFrame(&tx.kv, bucketSketches, key, b); err == nil && !slices.Contains(refs, ref) {
-			refs = append(refs, ref)
+	for depth := range maxBase + 1 {
+		for _, k := range keys {
+			key := sketchKey(k, depth)
+			b, err := tx.get(bucketSketches, key)
+			if err != nil || b == nil {
+				continue
+			}
+			if ref, err := parseFrame(&tx.kv, bucketSketches, key, b); err == nil && !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
+			}
 		}
 	}
 	return refs
