@@ -19,7 +19,7 @@ var ErrNotFound = fmt.Errorf("index: %w", fs.ErrNotExist)
 var ErrDuplicate = fmt.Errorf("index: %w", fs.ErrExist)
 
 // ErrConflict says that something is not as the caller expected. The error is
-// an [*AliasConflictError].
+// an [*AliasConflictError] or a [*SHA256ConflictError].
 var ErrConflict = errors.New("index: conflict")
 
 // DuplicateError says which version has the name and version, or the id, that
@@ -87,6 +87,26 @@ func (e *AliasConflictError) Error() string {
 
 // Unwrap returns ErrConflict.
 func (e *AliasConflictError) Unwrap() error { return ErrConflict }
+
+// SHA256ConflictError says that a SHA-256 does not agree with one that is
+// recorded. One of the two was computed wrongly. It wraps [ErrConflict].
+type SHA256ConflictError struct {
+	Blob  blob.Digest
+	Given SHA256
+	Have  SHA256      // what is recorded for Blob; zero if Other is not
+	Other blob.Digest // the blob for which Given is recorded; zero if Have is not
+}
+
+func (e *SHA256ConflictError) Error() string {
+	const hint = "one of the two was computed wrongly: check the memory of the machine, and verify the blob"
+	if e.Other.IsZero() {
+		return fmt.Sprintf("index: the SHA-256 of blob %s can't be %s, because %s is recorded: %s", e.Blob, e.Given, e.Have, hint)
+	}
+	return fmt.Sprintf("index: blob %s can't have the SHA-256 %s, because it is recorded for blob %s: %s", e.Blob, e.Given, e.Other, hint)
+}
+
+// Unwrap returns ErrConflict.
+func (e *SHA256ConflictError) Unwrap() error { return ErrConflict }
 
 func orNothing(id uuid.UUID) string {
 	if id == uuid.Nil {

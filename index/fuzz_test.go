@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -33,6 +34,7 @@ func everyKind(t testing.TB) []byte {
 		}},
 		{Verb: "metadata", Ops: []Op{{Metadata: &MetadataChange{ID: a, Metadata: []byte(`[1.0]`), Description: "d"}}}},
 		{Verb: "delete", Ops: []Op{{Delete: &Deletion{ID: a, Name: n, Version: v}}}},
+		{Verb: "sha256", Ops: []Op{{SHA256: &ContentSHA256{Blob: file.Digest, SHA256: sha256.Sum256([]byte("weights"))}}}},
 	}
 	var text []byte
 	var prev blob.Digest
@@ -58,7 +60,7 @@ func TestJournalGolden(t *testing.T) {
 		t.Errorf("wrote:\n%s\nwant:\n%s", got, want)
 	}
 	records, _, torn, err := readAll(t, want, int64(len(want)))
-	if len(records) != 5 || torn != 0 || err != nil {
+	if len(records) != 6 || torn != 0 || err != nil {
 		t.Errorf("read %d records, %d bytes torn, %v", len(records), torn, err)
 	}
 }
@@ -73,6 +75,13 @@ func FuzzJournal(f *testing.F) {
 	zero := slices.Clone(text)
 	clear(zero[len(zero)-90:])
 	f.Add(zero)
+	// Their hashes are right: only the reading of the record can refuse them.
+	last := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
+	record := text[last+hexSize+1 : len(text)-1]
+	for old, new := range map[string]string{`"sha256":"`: `"sha256":"0`, `"sha256":{`: `"sha256":{"size":7,`, `"blob":"3e`: `"blob":"3E`} {
+		bad := bytes.Replace(record, []byte(old), []byte(new), 1)
+		f.Add(slices.Concat(text[:last], []byte(blob.Sum(bad).String()+" "), bad, []byte("\n")))
+	}
 	f.Add([]byte("\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		records, end, torn, err := readAll(t, text, 0)

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -143,6 +144,9 @@ func sample(t testing.TB, s *blob.Store, x *Index) {
 		v.Metadata = fmt.Appendf(nil, `{"loss": 0.%d, "note": %q}`, i, bytes.Repeat([]byte("x"), rng.IntN(300)))
 		f := put(t, s, fmt.Sprintf("weights %d", i/2))
 		last = register(t, x, v, at(t, f, "a/model.bin"), at(t, f, "b.bin"))
+		if i%3 == 0 {
+			update(t, x, "sha256", func(tx *Tx) error { return tx.SetSHA256(f.Digest, sha256.Sum256(fmt.Appendf(nil, "weights %d", i/2))) })
+		}
 		if i%5 == 0 {
 			update(t, x, "promote", func(tx *Tx) error {
 				have, err := tx.Alias(v.Name, parseAlias(t, "production"))
@@ -275,6 +279,15 @@ func answers(t testing.TB, x *Index) (out []string) {
 				return err
 			}
 			add("blob %v", b)
+			sum, ok, err := tx.SHA256(b.Digest)
+			if err != nil {
+				return err
+			}
+			back, found, err := tx.BySHA256(sum)
+			if err != nil {
+				return err
+			}
+			add("sha256 %v %v, back %v %v", sum, ok, back, found)
 			// A hint may be lost, but never wrong. These blobs have one frame.
 			if ref, ok := tx.Frame(b.Digest); ok && ref != (blob.FrameRef{Blob: b.Digest}) {
 				add("frame %v of %v", ref, b.Digest)

@@ -104,6 +104,7 @@ func TestTxErrors(t *testing.T) {
 	ab := register(t, x, version(t, s, "a/b", "1"), at(t, one, "f"))
 	prod := parseAlias(t, "prod")
 	update(t, x, "alias", func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, uuid.Nil, a1.ID) })
+	update(t, x, "sha256", func(tx *Tx) error { return tx.SetSHA256(one.Digest, SHA256{1}) })
 	gone := blob.Sum([]byte("never put"))
 	none := uuid.MustParse("aaaaaaaa-0000-4000-8000-000000000000")
 	reg := func(edit func(*Version), files ...File) func(*Tx) error {
@@ -164,23 +165,32 @@ func TestTxErrors(t *testing.T) {
 			conflict("a/1/dir/file/x", "a/1/dir/file")},
 		"above a file of another": {reg(func(v *Version) { v.Name, v.Version = parseName(t, "a"), parseVersion(t, "b") }, at(t, one, "1")),
 			conflict("a/b/1", "a/b/1/f")},
-		"status of none":       {func(tx *Tx) error { return tx.SetStatus(none, "x") }, is(ErrNotFound)},
-		"metadata of none":     {func(tx *Tx) error { return tx.SetMetadata(none, nil, "") }, is(ErrNotFound)},
-		"delete none":          {func(tx *Tx) error { return tx.Delete(none) }, is(ErrNotFound)},
-		"alias exists":         {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, uuid.Nil, a1.ID) }, alias(uuid.Nil, a1.ID)},
-		"alias elsewhere":      {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, ab.ID, uuid.Nil) }, alias(ab.ID, a1.ID)},
-		"alias missing":        {func(tx *Tx) error { return tx.SetAlias(ab.Name, prod, ab.ID, uuid.Nil) }, alias(ab.ID, uuid.Nil)},
-		"alias to another":     {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, a1.ID, ab.ID) }, is(ErrNotFound)},
-		"alias to none":        {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, a1.ID, none) }, is(ErrNotFound)},
-		"look up none":         {func(tx *Tx) error { _, err := tx.Lookup(a1.Name, parseVersion(t, "9")); return err }, is(ErrNotFound)},
-		"look up zero":         {func(tx *Tx) error { _, err := tx.Lookup(name.Name{}, name.Version{}); return err }, is(ErrNotFound)},
-		"alias of none":        {func(tx *Tx) error { _, err := tx.Alias(ab.Name, prod); return err }, is(ErrNotFound)},
-		"path of none":         {func(tx *Tx) error { _, err := tx.Path("a/1/dir"); return err }, is(ErrNotFound)},
-		"empty path":           {func(tx *Tx) error { _, err := tx.Path(""); return err }, is(ErrNotFound)},
-		"sentinel path":        {func(tx *Tx) error { _, err := tx.Path(sentinel); return err }, is(ErrNotFound)},
-		"blob of none":         {func(tx *Tx) error { _, err := tx.Blob(gone); return err }, is(ErrNotFound)},
-		"add a blob of none":   {func(tx *Tx) error { return tx.AddBlob(t.Context(), gone) }, is(blob.ErrNotFound)},
-		"files of none":        {func(tx *Tx) error { return firstError(tx.Files(none)) }, is(ErrNotFound)},
+		"status of none":     {func(tx *Tx) error { return tx.SetStatus(none, "x") }, is(ErrNotFound)},
+		"metadata of none":   {func(tx *Tx) error { return tx.SetMetadata(none, nil, "") }, is(ErrNotFound)},
+		"delete none":        {func(tx *Tx) error { return tx.Delete(none) }, is(ErrNotFound)},
+		"alias exists":       {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, uuid.Nil, a1.ID) }, alias(uuid.Nil, a1.ID)},
+		"alias elsewhere":    {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, ab.ID, uuid.Nil) }, alias(ab.ID, a1.ID)},
+		"alias missing":      {func(tx *Tx) error { return tx.SetAlias(ab.Name, prod, ab.ID, uuid.Nil) }, alias(ab.ID, uuid.Nil)},
+		"alias to another":   {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, a1.ID, ab.ID) }, is(ErrNotFound)},
+		"alias to none":      {func(tx *Tx) error { return tx.SetAlias(a1.Name, prod, a1.ID, none) }, is(ErrNotFound)},
+		"look up none":       {func(tx *Tx) error { _, err := tx.Lookup(a1.Name, parseVersion(t, "9")); return err }, is(ErrNotFound)},
+		"look up zero":       {func(tx *Tx) error { _, err := tx.Lookup(name.Name{}, name.Version{}); return err }, is(ErrNotFound)},
+		"alias of none":      {func(tx *Tx) error { _, err := tx.Alias(ab.Name, prod); return err }, is(ErrNotFound)},
+		"path of none":       {func(tx *Tx) error { _, err := tx.Path("a/1/dir"); return err }, is(ErrNotFound)},
+		"empty path":         {func(tx *Tx) error { _, err := tx.Path(""); return err }, is(ErrNotFound)},
+		"sentinel path":      {func(tx *Tx) error { _, err := tx.Path(sentinel); return err }, is(ErrNotFound)},
+		"blob of none":       {func(tx *Tx) error { _, err := tx.Blob(gone); return err }, is(ErrNotFound)},
+		"add a blob of none": {func(tx *Tx) error { return tx.AddBlob(t.Context(), gone) }, is(blob.ErrNotFound)},
+		"files of none":      {func(tx *Tx) error { return firstError(tx.Files(none)) }, is(ErrNotFound)},
+		"another sha256": {func(tx *Tx) error { return tx.SetSHA256(one.Digest, SHA256{2}) }, func(err error) bool {
+			e, ok := errors.AsType[*SHA256ConflictError](err)
+			return ok && *e == SHA256ConflictError{Blob: one.Digest, Given: SHA256{2}, Have: SHA256{1}} && errors.Is(err, ErrConflict)
+		}},
+		"sha256 of another": {func(tx *Tx) error { return tx.SetSHA256(gone, SHA256{1}) }, func(err error) bool {
+			e, ok := errors.AsType[*SHA256ConflictError](err)
+			return ok && *e == SHA256ConflictError{Blob: gone, Given: SHA256{1}, Other: one.Digest} && errors.Is(err, ErrConflict)
+		}},
+		"sha256 of nothing":    {func(tx *Tx) error { return tx.SetSHA256(blob.Digest{}, SHA256{3}) }, is(fs.ErrInvalid)},
 		"the function's error": {func(tx *Tx) error { return errors.Join(tx.Delete(a1.ID), context.Canceled) }, is(context.Canceled)},
 	}
 	before := dump(t, s)
@@ -196,6 +206,7 @@ func TestTxErrors(t *testing.T) {
 		"register": reg(func(*Version) {}),
 		"delete":   func(tx *Tx) error { return tx.Delete(a1.ID) },
 		"add blob": func(tx *Tx) error { return tx.AddBlob(t.Context(), one.Digest) },
+		"sha256":   func(tx *Tx) error { return tx.SetSHA256(one.Digest, SHA256{1}) },
 	} {
 		if err := x.View(t.Context(), fn); !errors.Is(err, errView) {
 			t.Errorf("%s in a view: %v", name, err)
@@ -206,7 +217,7 @@ func TestTxErrors(t *testing.T) {
 			t.Errorf("verb %q: %v", verb, err)
 		}
 	}
-	if n, err := x.CheckJournal(t.Context()); n != 4 || err != nil {
+	if n, err := x.CheckJournal(t.Context()); n != 5 || err != nil {
 		t.Errorf("CheckJournal: %d, %v", n, err)
 	}
 }

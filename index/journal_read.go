@@ -151,7 +151,7 @@ func (rec *Record) check(store uuid.UUID) error {
 }
 
 func (op *Op) count() (n int) {
-	for _, set := range []bool{op.Register != nil, op.Status != nil, op.Alias != nil, op.Metadata != nil, op.Delete != nil} {
+	for _, set := range []bool{op.Register != nil, op.Status != nil, op.Alias != nil, op.Metadata != nil, op.Delete != nil, op.SHA256 != nil} {
 		if set {
 			n++
 		}

@@ -152,6 +152,7 @@ func TestJournalReaderContent(t *testing.T) {
 	}
 	raw := func(text string) []byte { return []byte(blob.Sum([]byte(text)).String() + " " + text + "\n") }
 	good := string(bytes.TrimSpace(line(func(*Record) {})[hexSize+1:]))
+	sha := string(bytes.TrimSpace(line(func(r *Record) { r.Ops = []Op{{SHA256: &ContentSHA256{Blob: blob.Sum(nil), SHA256: SHA256{0xab}}}} })[hexSize+1:]))
 	zero, _, err := encodeRecord(&Record{Verb: verbCreate, Store: testStore})
 	if err != nil {
 		t.Fatal(err)
@@ -164,6 +165,12 @@ func TestJournalReaderContent(t *testing.T) {
 		"store id":        line(func(r *Record) { r.Store = testStore }),
 		"empty op":        line(func(r *Record) { r.Ops = []Op{{}} }),
 		"two kinds":       line(func(r *Record) { r.Ops = []Op{{Status: &StatusChange{}, Delete: deletion(t)}} }),
+		"short sha256":    raw(strings.Replace(sha, "00", "", 1)),
+		"long sha256":     raw(strings.Replace(sha, "00", "0000", 1)),
+		"sha256 no hex":   raw(strings.Replace(sha, "00", "0g", 1)),
+		"sha256 in caps":  raw(strings.Replace(sha, "ab", "AB", 1)),
+		"no sha256":       raw(strings.Replace(sha, `,"sha256":"ab`+strings.Repeat("00", 31)+`"`, "", 1)),
+		"two facts":       line(func(r *Record) { r.Ops = []Op{{SHA256: &ContentSHA256{}, Delete: deletion(t)}} }),
 		"unknown key":     raw(strings.Replace(good, `"verb"`, `"later":1,"verb"`, 1)),
 		"white space":     raw(" " + good),
 		"key order":       raw(`{"verb":"status",` + strings.TrimPrefix(strings.Replace(good, `,"verb":"status"`, "", 1), "{")),
@@ -171,8 +178,10 @@ func TestJournalReaderContent(t *testing.T) {
 		"not json":        raw("hello"),
 		"null":            raw("null"),
 	}
-	if records, _, _, err := readAll(t, slices.Concat(zero, raw(good)), 0); err != nil || len(records) != 2 {
-		t.Fatalf("the valid record: %d records, %v", len(records), err)
+	for _, valid := range []string{good, sha} {
+		if records, _, _, err := readAll(t, slices.Concat(zero, raw(valid)), 0); err != nil || len(records) != 2 {
+			t.Fatalf("a valid record: %d records, %v", len(records), err)
+		}
 	}
 	for name, bad := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,8 @@ func apply(s *kv, seq uint64, now int64, op *Op) error {
 		return applyMetadata(s, now, op.Metadata)
 	case op.Delete != nil:
 		return applyDelete(s, op.Delete)
+	case op.SHA256 != nil:
+		return applySHA256(s, op.SHA256)
 	}
 	return errors.New("index: a change of no kind")
 }
@@ -156,6 +158,35 @@ func applyDelete(s *kv, c *Deletion) error {
 		s.del(bucketNames, pair(v.Name.String(), v.Version.String())),
 		s.del(bucketVersions, id),
 	)
+}
+
+func applySHA256(s *kv, c *ContentSHA256) error {
+	if known, err := checkSHA256(s, c); err != nil || known {
+		return err
+	}
+	return errors.Join(
+		s.put(bucketSHA256, digestKey(byBlob, c.Blob), c.SHA256[:]),
+		s.put(bucketSHA256, digestKey(bySHA256, c.SHA256), c.Blob[:]),
+	)
+}
+
+// checkSHA256 says whether the index has c already. What does not agree with
+// what it has is a *SHA256ConflictError.
+func checkSHA256(s *kv, c *ContentSHA256) (known bool, err error) {
+	have, known, err := getDigest(s, byBlob, c.Blob)
+	if err != nil {
+		return false, err
+	}
+	other, taken, err := getDigest(s, bySHA256, c.SHA256)
+	switch {
+	case err != nil:
+		return false, err
+	case known && have != c.SHA256:
+		return false, &SHA256ConflictError{Blob: c.Blob, Given: c.SHA256, Have: have}
+	case taken && other != c.Blob:
+		return false, &SHA256ConflictError{Blob: c.Blob, Given: c.SHA256, Other: other}
+	}
+	return known, nil
 }
 
 // checkDuplicate returns a *DuplicateError if the id of v is taken, or its name
@@ -298,6 +329,29 @@ func parsePath(s *kv, e entry) (fe FileEntry, err error) {
 		return fe, s.damaged(bucketPaths, e.key, err)
 	}
 	return fe, nil
+}
+
+// What the keys of bucketSHA256 begin with.
+const (
+	byBlob   = 'b'
+	bySHA256 = 's'
+)
+
+// digestKey is a key of bucketSHA256.
+func digestKey(kind byte, digest [32]byte) []byte { return append([]byte{kind}, digest[:]...) }
+
+// getDigest returns the digest that bucketSHA256 has for another one, and
+// whether it has any.
+func getDigest(s *kv, kind byte, of [32]byte) (digest [32]byte, ok bool, err error) {
+	key := digestKey(kind, of)
+	b, err := s.get(bucketSHA256, key)
+	if err != nil || b == nil {
+		return digest, false, err
+	}
+	if len(b) != len(digest) {
+		return digest, false, s.damaged(bucketSHA256, key, errors.New("value has a wrong length"))
+	}
+	return [32]byte(b), true, nil
 }
 
 // blobValue is the size, the stored size, the parts and the donors of a blob.

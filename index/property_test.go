@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/durable"
 	bolt "go.etcd.io/bbolt"
 	"pgregory.net/rapid"
@@ -120,7 +121,7 @@ func TestIndexProperty(t *testing.T) {
 				for range rapid.IntRange(0, 3).Draw(rt, "changes") {
 					n := parseName(t, fmt.Sprintf("m/%d", rapid.IntRange(0, 1).Draw(rt, "name")))
 					var err error
-					switch rapid.IntRange(0, 4).Draw(rt, "kind") {
+					switch rapid.IntRange(0, 5).Draw(rt, "kind") {
 					case 0:
 						v := &Version{
 							ID: uuid.NewSHA1(uuid.Nil, fmt.Append(nil, len(ids))), Name: n, Manifest: manifest, Parent: pick(),
@@ -137,6 +138,9 @@ func TestIndexProperty(t *testing.T) {
 						err = tx.SetMetadata(pick(), []byte(`{"a":1}`), "d")
 					case 4:
 						err = tx.Delete(pick())
+					case 5: // it may be known, or not agree
+						d := rapid.SampledFrom([]blob.Digest{f.Digest, manifest}).Draw(rt, "blob")
+						err = tx.SetSHA256(d, SHA256{rapid.ByteRange(0, 2).Draw(rt, "sha256")})
 					}
 					if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrDuplicate) {
 						return err

@@ -1,7 +1,10 @@
 package index
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"io/fs"
 
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/blob"
@@ -78,13 +81,14 @@ type Record struct {
 	Ops    []Op        `json:"ops"`            // made together
 }
 
-// Op is one change of names. Exactly one field is set.
+// Op is one change of names, or a fact about content. Exactly one field is set.
 type Op struct {
 	Register *Register       `json:"register,omitzero"`
 	Status   *StatusChange   `json:"status,omitzero"`
 	Alias    *AliasChange    `json:"alias,omitzero"`
 	Metadata *MetadataChange `json:"metadata,omitzero"`
 	Delete   *Deletion       `json:"delete,omitzero"`
+	SHA256   *ContentSHA256  `json:"sha256,omitzero"`
 }
 
 // Register makes a version known, with its files in ascending order of path.
@@ -121,4 +125,34 @@ type Deletion struct {
 	ID      uuid.UUID    `json:"id"`
 	Name    name.Name    `json:"name"`
 	Version name.Version `json:"version"`
+}
+
+// ContentSHA256 says what the SHA-256 of a blob's plain content is. It stays
+// when the versions that hold the blob, or the blob, are gone.
+type ContentSHA256 struct {
+	Blob   blob.Digest `json:"blob"`
+	SHA256 SHA256      `json:"sha256"`
+}
+
+// SHA256 is the SHA-256 of some content, as sha256sum prints it.
+type SHA256 [32]byte
+
+// String returns 64 lower-case hex digits.
+func (h SHA256) String() string { return hex.EncodeToString(h[:]) }
+
+// MarshalText returns what String does.
+func (h SHA256) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads 64 hex digits, in either case. Anything else is an error
+// that wraps fs.ErrInvalid.
+func (h *SHA256) UnmarshalText(text []byte) error {
+	var read SHA256
+	if len(text) != 2*len(read) {
+		return fmt.Errorf("index: %w: %.80q has %d characters, and a SHA-256 has %d hex digits", fs.ErrInvalid, text, len(text), 2*len(read))
+	}
+	if _, err := hex.Decode(read[:], text); err != nil {
+		return fmt.Errorf("index: %w: %.80q is no SHA-256: it holds something other than the hex digits 0-9 and a-f", fs.ErrInvalid, text)
+	}
+	*h = read
+	return nil
 }

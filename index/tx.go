@@ -295,3 +295,22 @@ func (tx *Tx) Delete(id uuid.UUID) error {
 	}
 	return tx.record(Op{Delete: &Deletion{ID: id, Name: v.Name, Version: v.Version}})
 }
+
+// SetSHA256 records the SHA-256 of a blob's plain content, which the caller
+// computed from what was stored or read. That it is recorded already changes
+// nothing. If the blob has another one recorded, or another blob has this one,
+// the error is a [*SHA256ConflictError] and nothing changes. The blob need not be
+// in the store.
+func (tx *Tx) SetSHA256(d blob.Digest, sum SHA256) error {
+	if err := tx.writable(); err != nil {
+		return err
+	}
+	if d.IsZero() {
+		return fmt.Errorf("index: a SHA-256 needs the digest of the blob that it belongs to: %w", fs.ErrInvalid)
+	}
+	c := &ContentSHA256{Blob: d, SHA256: sum}
+	if known, err := checkSHA256(&tx.kv, c); err != nil || known {
+		return err
+	}
+	return tx.record(Op{SHA256: c})
+}

@@ -35,6 +35,7 @@ type Draft struct {
 	base  []File // of the parent, or else of the latest version: what the files may be like
 
 	mu    sync.Mutex
+	sums  map[blob.Digest]SHA256 // nil unless they are wanted
 	files map[name.Path]Stored
 	dirs  map[string]int // folders that the files imply, with how many imply each
 	done  bool
@@ -56,6 +57,9 @@ type Stored struct {
 // the parent does not. The caller ends it with Commit, and always with Close.
 func (r *Registry) Begin(ctx context.Context, m Model) (*Draft, error) {
 	d := &Draft{r: r, next: m.Version == "", batch: r.store.Batch(), files: map[name.Path]Stored{}, dirs: map[string]int{}}
+	if r.sha {
+		d.sums = map[blob.Digest]SHA256{}
+	}
 	var err error
 	if d.rec, err = r.record(&m); err != nil {
 		return nil, err
@@ -170,7 +174,15 @@ func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error
 	if err := d.reserve(at); err != nil {
 		return Stored{}, err
 	}
+	sum := func() SHA256 { return SHA256{} }
+	if d.sums != nil {
+		src, sum = newHashing(src)
+	}
 	info, err := d.batch.PutLike(ctx, src, d.like(at))
+	var hashed SHA256
+	if err == nil {
+		hashed = sum()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -187,6 +199,9 @@ func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error
 		s.Written = info.Stored
 	}
 	d.files[at] = s
+	if d.sums != nil {
+		d.sums[info.Digest] = hashed
+	}
 	return s, nil
 }
 
@@ -401,6 +416,9 @@ func (d *Draft) commit(ctx context.Context, rec index.Version, files []index.Fil
 		}
 		rec := rec // the function may run twice
 		if err := v.tx.Register(&rec, files); err != nil {
+			return err
+		}
+		if err := recordSHA256(v.tx, d.sums); err != nil {
 			return err
 		}
 		// Here, not after the update: an error would say that nothing was

@@ -51,6 +51,9 @@ func (r *Registry) History(ctx context.Context, ref string) iter.Seq2[Event, err
 				return
 			}
 			for _, op := range rec.Ops {
+				if op.SHA256 != nil { // about content, whichever versions hold it
+					continue
+				}
 				e := h.event(&rec, &op)
 				if !match(&e) {
 					continue

@@ -231,14 +231,22 @@ func (m *Model) file(ctx context.Context, path string) (ref string, f File, err 
 			return gone(m.Ref(), err)
 		}
 		ref = refOf(rec)
-		e, err := v.tx.Path(ref2path(rec) + "/" + p.String())
-		if errors.Is(err, index.ErrNotFound) || err == nil && e.Version != m.id {
-			return fmt.Errorf("%w: %s has no file %s", ErrNotFound, ref, path)
-		}
-		f = File{Path: path, Digest: e.File.Digest, Size: e.File.Size}
+		f, err = v.file(rec, p)
 		return err
 	})
 	return ref, f, err
+}
+
+// file finds a file of a version.
+func (v *view) file(rec *index.Version, p name.Path) (File, error) {
+	e, err := v.tx.Path(ref2path(rec) + "/" + p.String())
+	if errors.Is(err, index.ErrNotFound) || err == nil && e.Version != rec.ID {
+		err = fmt.Errorf("%w: %s has no file %s", ErrNotFound, refOf(rec), p)
+	}
+	if err != nil {
+		return File{}, err
+	}
+	return File{Path: p.String(), Digest: e.File.Digest, Size: e.File.Size}, nil
 }
 
 func refOf(v *index.Version) string    { return v.Name.String() + ":" + v.Version.String() }

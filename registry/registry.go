@@ -30,6 +30,11 @@ type Options struct {
 	// blob.Auto.
 	Compression blob.Compression
 
+	// SHA256 computes the SHA-256 of what is registered from now on in the same
+	// pass, and records it with the version. The zero value leaves that to
+	// Model.SHA256.
+	SHA256 bool
+
 	// Workers is how many frames are encoded or decoded at once; 0 is one a
 	// CPU, at most 16.
 	Workers int
@@ -57,6 +62,7 @@ type Registry struct {
 	store *blob.Store
 	index *index.Index
 	actor string
+	sha   bool // Options.SHA256
 	now   func() int64
 	temp  string // removed by Close
 }
@@ -98,7 +104,7 @@ func start(ctx context.Context, opts *Options, open func(*blob.Options) (*blob.S
 	if opts != nil {
 		o = *opts
 	}
-	r := &Registry{actor: o.Actor, now: o.Now}
+	r := &Registry{actor: o.Actor, sha: o.SHA256, now: o.Now}
 	if r.actor == "" {
 		r.actor = defaultActor()
 	}

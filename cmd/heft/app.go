@@ -32,6 +32,7 @@ type app struct {
 	quiet    bool   // --quiet: no progress and no notes
 
 	compression blob.Compression // of what this command stores
+	sha256      bool             // of what is put
 	started     bool             // a verb runs: errors before that are about usage
 }
 
@@ -72,7 +73,7 @@ func (a *app) options() *registry.Options {
 	if actor == "" {
 		actor = os.Getenv("HEFT_ACTOR")
 	}
-	return &registry.Options{Actor: actor, Compression: a.compression}
+	return &registry.Options{Actor: actor, Compression: a.compression, SHA256: a.sha256}
 }
 
 // open opens the store, which must exist. The caller closes it.

@@ -10,84 +10,127 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// catFlags are the flags of cat.
+type catFlags struct {
+	offset, length int64 // -1 is all that follow
+	tensor         string
+	named          bool // there is a tensor, whose name may be ""
+}
+
 func newCatCmd(a *app) *cobra.Command {
-	var offset, length int64
+	var f catFlags
 	cmd := &cobra.Command{
 		Use:   "cat REF [FILE]",
-		Short: "Write a file of a version to standard output",
+		Short: "Write a file of a version, or a tensor, to standard output",
 		Long: `Write a file of a version to standard output: its only file, or the one that
-FILE or NAME/VERSION/PATH names. Every byte is checked before it is written;
-what was written before damage was met is right, but not all.`,
+FILE or NAME/VERSION/PATH names. With --tensor, write the bytes of that tensor
+only; FILE is needed if several files have one of that name. Every byte is
+checked before it is written; what was written before damage was met is right,
+but not all.`,
 		Example: `  heft cat bert:stable weights.bin > weights.bin
   heft cat bert/1.0.0/config.json | jq .
-  heft cat bert:1.0.0 model.safetensors --length 8 | od -t u8`,
+  heft cat bert:1.0.0 model.safetensors --length 8 | od -t u8
+  heft cat bert:1.0.0 --tensor pooler.dense.bias | od -t f4`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.completeRef,
+		ValidArgsFunction: a.completeRefFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if offset < 0 || length < 0 {
+			if f.offset < 0 || f.length < 0 {
 				return usageError("--offset and --length count bytes from 0 up")
 			}
 			if !cmd.Flags().Changed("length") {
-				length = -1
+				f.length = -1
 			}
-			return a.cat(cmd.Context(), args, offset, length)
+			f.named = cmd.Flags().Changed("tensor")
+			return a.cat(cmd.Context(), args, f)
 		},
 	}
-	cmd.Flags().Int64Var(&offset, "offset", 0, "begin at this `BYTE`")
-	cmd.Flags().Int64Var(&length, "length", 0, "write that many `BYTES` (default all)")
+	cmd.Flags().Int64Var(&f.offset, "offset", 0, "begin at this `BYTE`")
+	cmd.Flags().Int64Var(&f.length, "length", 0, "write that many `BYTES` (default all)")
+	cmd.Flags().StringVar(&f.tensor, "tensor", "", "write only the tensor of that `NAME`; --offset counts from its first byte")
+	if err := cmd.RegisterFlagCompletionFunc("tensor", a.completeTensor); err != nil {
+		panic(err) // there is no such flag
+	}
 	return cmd
 }
 
-// cat writes length bytes from offset on of the file that args names; -1 is
-// all that follow.
-func (a *app) cat(ctx context.Context, args []string, offset, length int64) error {
+// content is a file or a tensor.
+type content interface {
+	io.ReadCloser
+	io.ReaderAt
+	Size() int64
+}
+
+// cat writes the file, or the tensor, that args and f name.
+func (a *app) cat(ctx context.Context, args []string, f catFlags) error {
 	r, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	m, file, err := r.Locate(ctx, args[0])
+	m, file, err := a.locate(ctx, r, args)
 	if err != nil {
-		return a.suggest(ctx, r, args[0], err)
+		return err
 	}
-	if len(args) == 2 {
-		if file != "" {
-			return usageError("%s names a file already; leave %s out", args[0], args[1])
+	var c content
+	what := file
+	if f.named {
+		what = f.tensor
+		c, err = openTensor(ctx, m, file, f.tensor)
+	} else {
+		if file == "" {
+			if file, err = onlyFile(ctx, m); err != nil {
+				return err
+			}
+			what = file
 		}
-		file = args[1]
-	}
-	if file == "" {
-		if file, err = onlyFile(ctx, m); err != nil {
-			return err
+		if c, err = m.Open(ctx, file); err != nil {
+			err = noFile(err, m)
 		}
-	}
-	f, err := m.Open(ctx, file)
-	if errors.Is(err, registry.ErrNotFound) {
-		return withHint(err, "'heft show %s' lists its files", m.Ref())
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if offset > f.Size() {
-		return usageError("--offset %d is beyond the end of %s, which has %d bytes", offset, file, f.Size())
+	defer c.Close()
+	return a.write(ctx, c, what, f)
+}
+
+// write writes the part of a file or tensor that f asks for.
+func (a *app) write(ctx context.Context, c content, what string, f catFlags) error {
+	if f.offset > c.Size() {
+		return usageError("--offset %d is beyond the end of %s, which has %d bytes", f.offset, what, c.Size())
 	}
-	whole := offset == 0 && (length < 0 || length >= f.Size())
-	if length < 0 || length > f.Size()-offset {
-		length = f.Size() - offset
+	length := f.length
+	if length < 0 || length > c.Size()-f.offset {
+		length = c.Size() - f.offset
 	}
 	p := a.progress("reading", length)
 	defer p.end()
 	w := &countedWriter{ctx, a.stdout, p}
-	if whole {
-		_, err = f.WriteTo(w) // checks the hash of the whole file too
+	var err error
+	if all, ok := c.(io.WriterTo); ok && length == c.Size() {
+		_, err = all.WriteTo(w) // checks the hash of the whole file too
 	} else {
-		_, err = io.CopyBuffer(w, io.NewSectionReader(f, offset, length), make([]byte, min(length+1, pipeBuffer)))
+		_, err = io.CopyBuffer(w, io.NewSectionReader(c, f.offset, length), make([]byte, min(length+1, pipeBuffer)))
 	}
 	if corrupt(err) {
 		return withHint(err, "what was written is right, but not all; put the same file again to heal it")
 	}
 	return resumable(err, "the output is not complete")
+}
+
+// openTensor opens a tensor of a file, or for "" of any.
+func openTensor(ctx context.Context, m *registry.Model, file, name string) (content, error) {
+	t, err := m.OpenTensor(ctx, file, name)
+	if none, ok := errors.AsType[*registry.NoTensorError](err); ok && none.Tensors > 0 {
+		return nil, withHint(err, "'heft tensors %s --no-hash' lists them", m.Ref())
+	}
+	if many, ok := errors.AsType[*registry.ManyTensorsError](err); ok {
+		return nil, withHint(err, "heft cat %s %s --tensor %s", m.Ref(), many.Paths[0], name)
+	}
+	if err != nil {
+		return nil, noFile(err, m)
+	}
+	return t, nil
 }
 
 // onlyFile returns the path of the file of a version that has one.

@@ -16,10 +16,12 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs testdata/script. HEFT_STORE names a store that is not there
-// yet, times are UTC, and two commands are added:
+// yet, times are UTC, and three commands are added:
 //
 //	heft-exit CODE ARGS...  runs heft and expects that exit code
 //	damage STORE            flips a bit of a byte of the largest blob file
+//	safetensors FILE NAME=DTYPE:SHAPE:NUMBERS...
+//	                        writes such a file, of F32 and U8, as w=F32:2x2:1,2,3,NaN
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -30,8 +32,9 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"heft-exit": expectExit,
-			"damage":    damage,
+			"heft-exit":   expectExit,
+			"damage":      damage,
+			"safetensors": writeSafetensors,
 		},
 	})
 }

@@ -19,6 +19,7 @@ type putFlags struct {
 	status      string
 	description string
 	compression string
+	digest      string
 	json        bool
 }
 
@@ -67,6 +68,7 @@ that were stored whole until then are not written again by the next try.`,
 	flags.StringVar(&f.status, "status", "", "start with this `STATUS` (default pending)")
 	flags.StringVar(&f.description, "description", "", "what there is to say about it, as `TEXT`")
 	flags.StringVar(&f.compression, "compression", blob.Auto.String(), "auto, none or zstd: `HOW` to make it smaller")
+	flags.StringVar(&f.digest, "digest", "", "sha256: compute and keep this `DIGEST` of each file too")
 	flags.BoolVar(&f.json, "json", false, "print the version as JSON")
 	return cmd
 }
@@ -76,6 +78,9 @@ func (a *app) put(ctx context.Context, target string, paths []string, f putFlags
 	var err error
 	if a.compression, err = blob.ParseCompression(f.compression); err != nil {
 		return withHint(usageError("%s", plain(err)), "--compression auto is the default")
+	}
+	if a.sha256 = f.digest == "sha256"; f.digest != "" && !a.sha256 {
+		return withHint(usageError("unknown digest %q", f.digest), "--digest sha256 is the only one besides BLAKE3, which every file has")
 	}
 	model, err := newModel(target, f)
 	if err != nil {
