@@ -368,3 +368,26 @@ func TestFindSHA256(t *testing.T) {
 	wantErr(t, "when all are gone", failure(r.FindSHA256(ctx, sum)), ErrNotFound)
 	wantErr(t, "never heard of", failure(r.FindSHA256(ctx, SHA256{})), ErrNotFound)
 }
+
+// TestOptionsSHA256 registers with Options.SHA256: what a put computed is there
+// without reading, when a file is read as a stream, sought in, or known already.
+func TestOptionsSHA256(t *testing.T) {
+	r, err := Create(t.Context(), filepath.Join(t.TempDir(), "store"), &Options{SHA256: true})
+	must(t, err)
+	defer func() { must(t, r.Close()) }()
+	content := weights(3, 300_000)
+	for version, src := range map[string]io.Reader{
+		"a": bytes.NewReader(content), "b": io.MultiReader(bytes.NewReader(content)), "c": bytes.NewReader(nil),
+	} {
+		_, err := r.Register(t.Context(), Model{Name: "m", Version: version}, src)
+		must(t, err)
+	}
+	flip(t, r, blob.Sum(content))
+	for _, ref := range []string{"m:a", "m:b"} {
+		sumOf(t, ref, get(t, r, ref), WeightsFile, content)
+	}
+	sumOf(t, "nothing", get(t, r, "m:c"), WeightsFile, nil)
+	if size, err := get(t, r, "m:a").SHA256Size(t.Context(), nil); size != 0 || err != nil {
+		t.Errorf("there are %d bytes to read, %v", size, err)
+	}
+}
