@@ -2,6 +2,7 @@ package codec
 
 import (
 	"math"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -21,7 +22,7 @@ func (e *Encoder) choose(plain []byte, k Kind, base []byte) []ID {
 	}
 	if k.Elem != Bytes && len(base) == len(plain) {
 		// A delta costs a reader a second frame: it has to pay.
-		if d := s.delta(base); d < 0.9*least {
+		if d := e.sampleDelta(&s, base); d < 0.9*least {
 			least, ids = d, append([]ID{Delta}, ids...)
 		}
 	}
@@ -107,29 +108,34 @@ func (s *sampler) planes() float64 {
 	return rest
 }
 
-// delta predicts Delta.
-func (s *sampler) delta(base []byte) float64 {
+// sampleDelta predicts Delta.
+func (e *Encoder) sampleDelta(s *sampler, base []byte) float64 {
 	f := s.k.Elem.field()
 	mid, n := whole(s.plain, s.k.Lead, f.width)
 	bmid, _ := whole(base, s.k.Lead, f.width)
 	if n == 0 {
 		return math.Inf(1)
 	}
-	var class classOf
-	class.set(topExponent(bmid, &f))
-	var h [classes][256]uint32
-	rest, extras := 0.0, 0.0
+	d := e.deltas()
+	e.grow(len(mid))
+	d.begin(&f, topExponent(bmid, &f), min(n, 2*sampled))
+	shift := uint(commonZeros(mid, bmid, &f))
 	taken := s.stretches(n, 64, func(from, to int) {
-		for i := from * f.width; i < to*f.width; i += f.width {
-			t, extra := token(difference(f.ordered(mid[i:]), f.ordered(bmid[i:]), uint(64-8*f.width)), f.mantissa)
-			h[class[f.exp(bmid[i:])]][t]++
-			extras += float64(extra)
-		}
+		d.add(e.parts[:(to-from)*f.width], d.index[:to-from], mid[from*f.width:to*f.width], bmid[from*f.width:to*f.width], &f, shift)
 	})
-	for c := range h {
-		rest += entropy(h[c][:]) + bias(h[c][:])
+	d.end()
+	total := 0.0
+	for c := range classes {
+		h := d.counts[c<<8 : c<<8+256]
+		total += entropy(h) + bias(h)
+		for t, k := range h[:int(f.last)+1] {
+			if k > 0 {
+				_, extra := tokenBase(uint8(t), f.mantissa)
+				total += float64(k) * float64(extra)
+			}
+		}
 	}
-	return (rest+extras)/float64(taken)*float64(n) + 8*400 + 8*float64(len(s.plain)-len(mid))
+	return total/float64(taken)*float64(n) + 8*400 + 8*float64(len(s.plain)-len(mid))
 }
 
 // zstdSample is how much of a frame zstd is tried on, in two pieces: on floats
@@ -171,6 +177,11 @@ func PredictDelta(plain, base []byte, k Kind) float64 {
 	if k.Elem == Bytes || !k.valid() || len(base) != len(plain) || k.Lead > len(plain) {
 		return 8 * float64(len(plain))
 	}
-	s := sampler{plain: plain, k: k}
-	return s.delta(base)
+	e := predictors.Get().(*Encoder)
+	defer predictors.Put(e)
+	return e.sampleDelta(&sampler{plain: plain, k: k}, base)
 }
+
+// predictors keeps the buffers of PredictDelta, which has no Encoder to keep
+// them in.
+var predictors = sync.Pool{New: func() any { return NewEncoder(Auto) }}

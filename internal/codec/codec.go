@@ -171,7 +171,7 @@ type Decoder struct {
 func HasBase(id ID) bool { return id == Delta || id == Cast }
 
 // Decode fills dst, whose length is the frame's plain length, from the stored
-// bytes and, if HasBase, the base. It never writes beyond dst and allocates no
+// bytes and, if HasBase, the base; neither may overlap dst. It never writes beyond dst and allocates no
 // more than a few times format.MaxFrame whatever the stored bytes claim. It
 // returns *format.NewerError for a codec that this release does not know, and
 // an error that wraps ErrDamaged when the bytes can't be decoded to exactly

@@ -24,19 +24,19 @@ type tester interface {
 
 // decode decodes into the middle of a larger buffer, and checks that nothing
 // around it changed.
-func decode(t tester, dec *Decoder, n int, stored []byte, id ID, param uint8) ([]byte, error) {
+func decode(t tester, dec *Decoder, n int, stored []byte, id ID, param uint8, base []byte) ([]byte, error) {
 	t.Helper()
 	buf := bytes.Repeat([]byte{0xA5}, n+2*guard)
 	dst := buf[guard : guard+n]
-	before := bytes.Clone(stored)
-	err := dec.Decode(dst, stored, id, param, nil)
+	before, baseBefore := bytes.Clone(stored), bytes.Clone(base)
+	err := dec.Decode(dst, stored, id, param, base)
 	for i, b := range buf {
 		if b != 0xA5 && (i < guard || i >= guard+n) {
 			t.Fatalf("codec %d wrote %d bytes from the buffer for %d", id, i-guard, n)
 		}
 	}
-	if !bytes.Equal(before, stored) {
-		t.Fatalf("codec %d changed the stored bytes", id)
+	if !bytes.Equal(before, stored) || !bytes.Equal(baseBefore, base) {
+		t.Fatalf("codec %d changed the stored bytes or the base", id)
 	}
 	return dst, err
 }
@@ -80,7 +80,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 				if mode == None && id != Raw || id == Raw && &stored[0] != &plain[0] {
 					t.Fatalf("codec %d in mode %d", id, mode)
 				}
-				got, err := decode(t, dec, len(plain), stored, id, param)
+				got, err := decode(t, dec, len(plain), stored, id, param, nil)
 				if err != nil || !bytes.Equal(got, before) {
 					t.Fatalf("codec %d, parameter %d: %v", id, param, err)
 				}
@@ -103,9 +103,10 @@ func TestEncodeChoices(t *testing.T) {
 	_, _ = rand.NewChaCha8(key).Read(noise) // never fails
 	almost := bytes.Repeat([]byte{7}, 4096)
 	almost[4000] = 8
-	// A sixteenth of the bytes are zeros in a row: less than Auto wants to save.
-	little := bytes.Clone(noise)
+	// Zeros in a row: a sixteenth of the bytes, and less than Auto wants to save.
+	little, less := bytes.Clone(noise), bytes.Clone(noise)
 	clear(little[:len(little)/16])
+	clear(less[:len(less)/64])
 	for _, c := range []struct {
 		name           string
 		plain          []byte
@@ -127,7 +128,8 @@ func TestEncodeChoices(t *testing.T) {
 		{"nearly constant", almost, Zstd, Zstd, 0},
 		{"short text", text(63), Raw, Raw, 0},
 		{"text", text(format.MaxFrame), Zstd, Zstd, 0},
-		{"little to save", little, Raw, Zstd, 0},
+		{"little to save", little, Planes, Zstd, 0}, // zstd sees no zeros in its sample
+		{"less to save", less, Raw, Zstd, 0},
 	} {
 		for mode, want := range map[Mode]ID{Auto: c.auto, ZstdOnly: c.smallest, None: Raw} {
 			stored, id, param := NewEncoder(mode).Encode(nil, c.plain, Kind{}, nil)
@@ -200,7 +202,7 @@ func TestDecodeDamaged(t *testing.T) {
 		{"zstd, two frames", 1000, append(bytes.Clone(good), good...), Zstd, 0},
 		{"zstd, unbounded length", 500, zstdOf(t, text(1000), zstd.WithSingleSegment(false)), Zstd, 0},
 	} {
-		if _, err := decode(t, new(Decoder), c.n, c.stored, c.id, c.param); !errors.Is(err, ErrDamaged) {
+		if _, err := decode(t, new(Decoder), c.n, c.stored, c.id, c.param, nil); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -212,17 +214,17 @@ func TestDecodeWindows(t *testing.T) {
 	frame := func(exponent byte) []byte {
 		return append([]byte{0x28, 0xB5, 0x2F, 0xFD, 0x00, exponent << 3, 1 | 4<<3, 0, 0}, "abcd"...)
 	}
-	if got, err := decode(t, new(Decoder), 4, frame(13), Zstd, 0); err != nil || string(got) != "abcd" { // 8 MiB
+	if got, err := decode(t, new(Decoder), 4, frame(13), Zstd, 0, nil); err != nil || string(got) != "abcd" { // 8 MiB
 		t.Errorf("8 MiB: %q, %v", got, err)
 	}
-	if _, err := decode(t, new(Decoder), 4, frame(14), Zstd, 0); !errors.Is(err, ErrDamaged) {
+	if _, err := decode(t, new(Decoder), 4, frame(14), Zstd, 0, nil); !errors.Is(err, ErrDamaged) {
 		t.Errorf("16 MiB: %v", err)
 	}
 }
 
 func TestDecodeUnknownCodec(t *testing.T) {
 	for id := newest + 1; id < 256; id++ {
-		_, err := decode(t, new(Decoder), 8, []byte("12345678"), ID(id), 0)
+		_, err := decode(t, new(Decoder), 8, []byte("12345678"), ID(id), 0, nil)
 		ne, ok := errors.AsType[*format.NewerError](err)
 		if !ok || ne.Found != id || ne.Supported != newest || ne.What != "codec" || errors.Is(err, ErrDamaged) {
 			t.Fatalf("codec %d: %v", id, err)
@@ -259,7 +261,7 @@ func TestDecodeBombs(t *testing.T) {
 			dec := new(Decoder)
 			// The decoder's own tables, which any frame needs.
 			good := zstdOf(t, text(n + 1000)[:n])
-			if _, err := decode(t, dec, n, good, Zstd, 0); err != nil {
+			if _, err := decode(t, dec, n, good, Zstd, 0, nil); err != nil {
 				t.Fatal(err)
 			}
 			dst := make([]byte, n)
@@ -273,11 +275,11 @@ func TestDecodeBombs(t *testing.T) {
 			if spent := after.TotalAlloc - before.TotalAlloc; spent > 4*format.MaxFrame {
 				t.Errorf("a bomb that %s, into %d bytes: allocated %d bytes", name, n, spent)
 			}
-			if _, err := decode(t, dec, n, bomb, Zstd, 0); !errors.Is(err, ErrDamaged) {
+			if _, err := decode(t, dec, n, bomb, Zstd, 0, nil); !errors.Is(err, ErrDamaged) {
 				t.Errorf("again: %v", err)
 			}
 			// The decoder is none the worse.
-			if got, err := decode(t, dec, n, good, Zstd, 0); err != nil || !bytes.Equal(got, text(n + 1000)[:n]) {
+			if got, err := decode(t, dec, n, good, Zstd, 0, nil); err != nil || !bytes.Equal(got, text(n + 1000)[:n]) {
 				t.Errorf("after a bomb that %s: %v", name, err)
 			}
 		}
@@ -292,7 +294,7 @@ func TestDecodeFlippedBits(t *testing.T) {
 			stored[at] ^= 1 << bit
 			// Wrong bytes are for the frame's hash to find; the decoder only has
 			// to stay within its buffer and to say no or fill it.
-			if _, err := decode(t, dec, 2000, stored, Zstd, 0); err != nil && !errors.Is(err, ErrDamaged) {
+			if _, err := decode(t, dec, 2000, stored, Zstd, 0, nil); err != nil && !errors.Is(err, ErrDamaged) {
 				t.Fatalf("byte %d, bit %d: %v", at, bit, err)
 			}
 			stored[at] ^= 1 << bit

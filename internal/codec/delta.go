@@ -1,15 +1,17 @@
 package codec
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // Delta stores a frame of floats as what to add to another frame's:
 // docs/format.md, "Deltas". Each element is read as the integer whose order is
 // that of the floats; the difference, with its sign in the low bit, is a token
 // and extra bits, and the token's code depends on the exponent of the base's
 // element, because training moves weights of the same size by like amounts.
+//
+// Where most elements of a class stay as they are it is quiet: each stream
+// begins with a run for each quiet class, how many of its elements stay before
+// the first that doesn't, and behind each of those follows the next run. The
+// last one reaches to the end of the stream's elements.
 
 // classes is how many groups of exponents have codes of their own. On real
 // checkpoints 8 stored 0.2% of the plain size more than 12, and 16 only saved
@@ -20,35 +22,36 @@ const classes = 12
 // index spares its check.
 const slots = 16
 
-// tokenBits is the longest code of a token: the tables of all classes, two
-// bytes an entry, are then 24 KiB, within the L1 cache.
+// tokenBits is the longest code of a token: the tables of all classes, four
+// bytes an entry, are then 48 KiB, and the few that most elements need are
+// within the L1 cache.
 const tokenBits = 10
+
+// runMantissa is for runs what field.mantissa is for differences.
+const runMantissa = 3
+
+// lastRun is the highest token of a run, of 2^20 elements or a few more.
+const lastRun = 151
 
 // field says where the parts of an element are.
 type field struct {
 	width    int  // bytes
 	exponent uint // position of the exponent's low bit
 	mask     uint64
-	mantissa uint // bits of a difference that its token keeps, below the highest
+	mantissa uint  // bits of a difference that its token keeps, below the highest
+	last     uint8 // the highest token
 }
 
 func (e Elem) field() field {
 	switch e {
 	case BF16:
-		return field{2, 7, 0xff, 3}
+		return field{2, 7, 0xff, 3, 111}
 	case F16:
-		return field{2, 10, 0x1f, 3}
+		return field{2, 10, 0x1f, 3, 111}
 	case F32:
-		return field{4, 23, 0xff, 3}
+		return field{4, 23, 0xff, 3, 239}
 	}
-	return field{8, 52, 0x7ff, 2} // two, so that 64 bits have below 256 tokens
-}
-
-// ordered returns the integer of the element at the beginning of p whose order
-// is that of the floats, in the high bits.
-func (f *field) ordered(p []byte) uint64 {
-	x := f.load(p)
-	return x ^ (uint64(int64(x)>>63) | 1<<63)
+	return field{8, 52, 0x7ff, 2, 251} // two, so that 64 bits have below 256 tokens
 }
 
 // load returns an element's bits, in the high bits.
@@ -62,20 +65,6 @@ func (f *field) load(p []byte) uint64 {
 	return binary.LittleEndian.Uint64(p)
 }
 
-// store writes the element whose ordered integer, without its low bits, is y
-// shifted up by down.
-func (f *field) store(p []byte, y uint64, down uint) {
-	x := (y ^ (uint64(^int64(y)>>63) | 1<<63)) &^ (1<<down - 1)
-	switch f.width {
-	case 2:
-		binary.LittleEndian.PutUint16(p, uint16(x>>48))
-	case 4:
-		binary.LittleEndian.PutUint32(p, uint32(x>>32))
-	default:
-		binary.LittleEndian.PutUint64(p, x)
-	}
-}
-
 // exp returns the exponent's bits of the element at the beginning of p.
 func (f *field) exp(p []byte) int {
 	switch f.width {
@@ -87,27 +76,15 @@ func (f *field) exp(p []byte) int {
 	return int(binary.LittleEndian.Uint64(p) >> f.exponent & f.mask)
 }
 
-// token splits z into a token and how many of its low bits follow as they are.
-func token(z uint64, mantissa uint) (t uint8, extra uint) {
-	extra = uint(bits.Len64(z|1<<mantissa)) - 1 - mantissa
-	return uint8(extra<<mantissa + uint(z>>extra)), extra
-}
-
-// tokenBase is token's inverse: the least value of a token and its extra bits.
-func tokenBase(t uint8, mantissa uint) (base uint64, extra uint) {
-	if t >= 2<<mantissa {
-		extra = uint(t)>>mantissa - 1
-	}
-	return (uint64(t) - uint64(extra)<<mantissa) << extra, extra
-}
-
 // classOf says which class the exponents belong to: the first one is top and
 // all above it, each next one the exponent below, the last one all that follow.
-type classOf [2048]uint8
+// Below 256 it may be asked with more bits of an element than an exponent has.
+type classOf [2048]uint16
 
-func (c *classOf) set(top int) {
-	for e := range c {
-		c[e] = uint8(min(max(top-e, 0), classes-1))
+// set fills c with the classes, shifted up by up.
+func (c *classOf) set(f *field, top int, up uint) {
+	for e := range max(int(f.mask)+1, 256) {
+		c[e] = uint16(min(max(top-e&int(f.mask), 0), classes-1)) << up
 	}
 }
 
@@ -150,7 +127,11 @@ func (t *deltaTable) append(b []byte) []byte {
 	return t.lengths.append(b)
 }
 
-func (t *deltaTable) parse(b []byte) ([]byte, error) {
+// parse reads what append wrote, tokens up to last, and returns the rest.
+func (t *deltaTable) parse(b []byte, last uint8) ([]byte, error) {
+	if len(b) >= 2 && b[1] > last {
+		return nil, damaged("delta: token %d", b[1])
+	}
 	if len(b) >= 2 && b[0] == b[1] {
 		t.alone, t.symbol = true, b[0]
 		return b[2:], nil
@@ -195,12 +176,12 @@ func (h *deltaHead) parse(b []byte, f *field) (rest []byte, err error) {
 	b = b[7:]
 	for c := range classes {
 		if h.used>>c&1 == 1 {
-			if b, err = h.token[c].parse(b); err != nil {
+			if b, err = h.token[c].parse(b, f.last); err != nil {
 				return nil, err
 			}
 		}
 		if h.quiet>>c&1 == 1 {
-			if b, err = h.run[c].parse(b); err != nil {
+			if b, err = h.run[c].parse(b, lastRun); err != nil {
 				return nil, err
 			}
 		}

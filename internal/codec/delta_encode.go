@@ -9,40 +9,68 @@ import (
 type deltaEncoder struct {
 	head   deltaHead
 	class  classOf
-	counts [slots][256]uint32
-	runs   [classes][]uint32 // of the quiet classes: their runs, in order
-	codes  [slots][256]code
+	low    [4096]uint8 // tokens of the lowest differences
+	index  []uint16    // class and token of each element
+	counts [slots << 8]uint32
+	others [slots << 8]uint32 // of every other element: equal ones don't wait for each other
+	runs   [classes][]uint32  // of the quiet classes: their runs, in order
+	codes  [slots << 8]tokenCode
 	rcodes [classes][256]code
 }
+
+// tokenCode has what coding an element takes: shifted up by bits 0 to 4, its
+// difference added, and shifted down by 11, it is the code and the extra bits,
+// as many as bits 5 to 10 say. For that, what is above is the code less the
+// token's least difference behind it; it may well be negative.
+type tokenCode uint64
+
+func (e tokenCode) of(z uint64) uint64 { return (z<<(e&31) + uint64(e)) >> 11 }
+func (e tokenCode) len() uint          { return uint(e >> 5 & 63) }
 
 // quietShare is from which share of zeros on, in hundredths, a class stores
 // runs: below about one bit an element a prefix code loses to its whole bits.
 const quietShare = 58
 
-// appendDelta appends plain as a delta to base, which is as long.
-func (e *Encoder) appendDelta(dst, plain, base []byte, k Kind) []byte {
+// deltas returns the delta encoder.
+func (e *Encoder) deltas() *deltaEncoder {
 	if e.delta == nil {
 		e.delta = new(deltaEncoder)
+		for z := range e.delta.low {
+			e.delta.low[z], _ = token(uint64(z), 3)
+		}
 	}
-	d, f := e.delta, k.Elem.field()
+	return e.delta
+}
+
+// appendDelta appends plain as a delta to base, which is as long.
+func (e *Encoder) appendDelta(dst, plain, base []byte, k Kind) []byte {
+	d, f := e.deltas(), k.Elem.field()
 	mid, n := whole(plain, k.Lead, f.width)
 	bmid, _ := whole(base, k.Lead, f.width)
 	dst = k.appendHead(dst)
 	dst = append(dst, plain[:k.Lead]...)
 	dst = append(dst, plain[k.Lead+len(mid):]...)
-	d.measure(mid, bmid, &f)
+	e.grow(len(mid))
+	z := e.parts
+	d.measure(z, mid, bmid, &f)
 	dst = d.head.append(dst)
 	sizes := len(dst) - 12
+	var runs [classes][]uint32
+	copy(runs[:], d.runs[:])
 	for i := range 4 {
 		at := len(dst)
-		// At most 10 bits of a token and the extra bits, or for quiet elements
-		// twice as much: at most 4 times the element's own bits.
 		from, to := quarterOf(n, i)
 		dst = room(dst, d.most(to-from, &f))
-		if f.width == 2 && d.head.quiet == 0 && d.head.shift == 0 {
-			dst = d.stream16(dst, mid[2*from:2*to], bmid[2*from:2*to], &f)
-		} else {
-			dst = d.stream(dst, mid[from*f.width:to*f.width], bmid[from*f.width:to*f.width], &f)
+		z, index := z[from*f.width:to*f.width], d.index[from:to]
+		switch {
+		case f.width == 2 && d.head.quiet == 0:
+			dst = d.stream16(dst, z, index)
+		case f.width == 2:
+			dst = stream[uint16](d, dst, z, index, &runs)
+		case f.width == 4:
+			dst = stream[uint32](d, dst, z, index, &runs)
+		default:
+			dst = stream[uint64](d, dst, z, index, &runs)
 		}
 		put24(dst[sizes+3*i:], len(dst)-at)
 	}
@@ -55,55 +83,50 @@ func quarterOf(n, i int) (from, to int) {
 	return min(i*q, n), min((i+1)*q, n)
 }
 
-// most bounds the bytes of a stream of n elements.
+// most bounds the bytes of a stream of n elements: at most 10 bits of a token
+// and the extra bits, and for quiet ones a run behind each and one at first.
 func (d *deltaEncoder) most(n int, f *field) int {
 	each := tokenBits + 8*f.width
 	if d.head.quiet != 0 {
 		each += tokenBits + 18
 	}
-	return n*each/8 + 24
+	return n*each/8 + 4*classes + 24
 }
 
-// measure counts tokens, and chooses classes and codes.
-func (d *deltaEncoder) measure(mid, base []byte, f *field) {
+// measure fills z with differences, counts their tokens, and chooses classes
+// and codes.
+func (d *deltaEncoder) measure(z, mid, base []byte, f *field) {
 	h := &d.head
 	*h = deltaHead{shift: commonZeros(mid, base, f), top: uint16(topExponent(base, f))}
-	d.class.set(int(h.top))
-	d.counts = [slots][256]uint32{}
-	if f.width == 2 && h.shift == 0 {
-		d.count16(mid, base, f)
-	} else {
-		down := 64 - uint(8*f.width) + uint(h.shift)
-		for i := 0; i < len(mid); i += f.width {
-			t, _ := token(difference(f.ordered(mid[i:]), f.ordered(base[i:]), down), f.mantissa)
-			d.counts[d.class[f.exp(base[i:])]][t]++
-		}
-	}
+	d.begin(f, int(h.top), len(mid)/f.width)
+	d.add(z, d.index, mid, base, f, uint(h.shift))
+	d.end()
 	for c := range classes {
+		counts := (*[256]uint32)(d.counts[c<<8:])
 		var total uint32
-		for _, n := range d.counts[c] {
+		for _, n := range counts {
 			total += n
 		}
-		if total > 0 {
-			h.used |= 1 << c
+		if total == 0 {
+			continue
 		}
-		if total >= minHuffman && uint64(d.counts[c][0])*100 > quietShare*uint64(total) {
+		h.used |= 1 << c
+		if total >= minHuffman && uint64(counts[0])*100 > quietShare*uint64(total) {
 			h.quiet |= 1 << c
-			d.counts[c][0] = 0
+			counts[0] = 0
 		}
+		h.token[c].set(counts)
+		h.token[c].tokenCodes((*[256]tokenCode)(d.codes[c<<8:]), f)
 	}
-	if h.quiet != 0 {
-		d.measureRuns(mid, base, f)
+	if h.quiet == 0 {
+		return
 	}
+	d.measureRuns()
 	for c := range classes {
-		if h.used>>c&1 == 1 {
-			h.token[c].set(&d.counts[c])
-			h.token[c].codes(&d.codes[c])
-		}
 		if h.quiet>>c&1 == 1 {
 			var counts [256]uint32
 			for _, r := range d.runs[c] {
-				t, _ := token(uint64(r), 3)
+				t, _ := token(uint64(r), runMantissa)
 				counts[t]++
 			}
 			h.run[c].set(&counts)
@@ -112,182 +135,269 @@ func (d *deltaEncoder) measure(mid, base []byte, f *field) {
 	}
 }
 
-// difference returns y-b, both shifted down, with its sign in the low bit.
-func difference(y, b uint64, down uint) uint64 {
-	v := int64((y>>down-b>>down)<<down) >> down
-	return uint64(v<<1) ^ uint64(v>>63)
+// begin makes ready for counting n elements.
+func (d *deltaEncoder) begin(f *field, top, n int) {
+	d.class.set(f, top, 8)
+	clear(d.counts[:classes<<8])
+	clear(d.others[:classes<<8])
+	if cap(d.index) < n {
+		d.index = make([]uint16, n)
+	}
+	d.index = d.index[:n]
 }
 
-// count16 counts the tokens of 16-bit elements.
-func (d *deltaEncoder) count16(mid, base []byte, f *field) {
-	n := len(mid) / 2
-	base = base[:2*n]
-	for i := 0; i+2 <= len(mid); i += 2 {
-		x, b := binary.LittleEndian.Uint16(mid[i:]), binary.LittleEndian.Uint16(base[i:])
-		z := difference16(x, b)
-		extra := uint(bits.Len16(z|8)) - 4
-		d.counts[d.class[uint64(b)>>(f.exponent&15)&f.mask]&(slots-1)][uint8(extra<<3+uint(z>>(extra&15)))]++
+// add fills z with differences and index with classes and tokens, and counts
+// them.
+func (d *deltaEncoder) add(z []byte, index []uint16, mid, base []byte, f *field, shift uint) {
+	switch f.width {
+	case 2:
+		if shift == 0 {
+			subtract16(z, mid, base)
+		} else {
+			subtract[uint16](z, mid, base, shift)
+		}
+		d.index16(z, index, base, f)
+	case 4:
+		subtract[uint32](z, mid, base, shift)
+		indexOf[uint32](d, z, index, base, f)
+	default:
+		subtract[uint64](z, mid, base, shift)
+		indexOf[uint64](d, z, index, base, f)
 	}
 }
 
-func difference16(x, b uint16) uint16 {
-	x ^= uint16(int16(x)>>15) | 0x8000
-	b ^= uint16(int16(b)>>15) | 0x8000
-	v := int16(x - b)
-	return uint16(v<<1) ^ uint16(v>>15)
+// end adds up the counts.
+func (d *deltaEncoder) end() {
+	for i, n := range d.others[:classes<<8] {
+		d.counts[i] += n
+	}
+}
+
+// indexOf fills index for the differences z.
+func indexOf[T word](d *deltaEncoder, z []byte, index []uint16, base []byte, f *field) {
+	shift, mask, mantissa := f.exponent&63, f.mask, f.mantissa&3
+	w := int(bitsOf[T]() / 8)
+	for i := range index {
+		t, _ := token(uint64(load[T](z[i*w:i*w+w])), mantissa)
+		x := d.class[uint64(load[T](base[i*w:i*w+w]))>>shift&mask&2047] | uint16(t)
+		index[i] = x
+		d.counts[x&(slots<<8-1)]++
+	}
+}
+
+// index16 is indexOf for 16 bits.
+func (d *deltaEncoder) index16(z []byte, index []uint16, base []byte, f *field) {
+	i := 0
+	shift := f.exponent & 15
+	for ; i+4 <= len(index); i += 4 {
+		q := binary.LittleEndian.Uint64(z[2*i : 2*i+8 : 2*i+8])
+		if q&(0xf000*lanes) != 0 {
+			indexOf[uint16](d, z[2*i:2*i+8], index[i:i+4], base[2*i:2*i+8], f)
+			continue
+		}
+		b := binary.LittleEndian.Uint64(base[2*i:2*i+8:2*i+8]) >> shift
+		x := index[i : i+4 : i+4]
+		x0 := d.class[b&255] | uint16(d.low[q&4095])
+		x1 := d.class[b>>16&255] | uint16(d.low[q>>16&4095])
+		x2 := d.class[b>>32&255] | uint16(d.low[q>>32&4095])
+		x3 := d.class[b>>48&255] | uint16(d.low[q>>48&4095])
+		x[0], x[1], x[2], x[3] = x0, x1, x2, x3
+		d.counts[x0&(slots<<8-1)]++
+		d.others[x1&(slots<<8-1)]++
+		d.counts[x2&(slots<<8-1)]++
+		d.others[x3&(slots<<8-1)]++
+	}
+	indexOf[uint16](d, z[2*i:], index[i:], base[2*i:], f)
+}
+
+// tokenCodes fills c with what coding the table's tokens takes.
+func (t *deltaTable) tokenCodes(c *[256]tokenCode, f *field) {
+	var codes [256]code
+	t.codes(&codes)
+	for s := range codes {
+		base, extra := tokenBase(uint8(s), f.mantissa)
+		n := codes[s].len()
+		c[s] = tokenCode((codes[s].bits()-base<<n)<<11 | uint64(n+extra)&63<<5 | uint64(n+11))
+	}
 }
 
 // stream16 appends the codes of 16-bit elements without quiet classes. dst has
 // the room.
-func (d *deltaEncoder) stream16(dst, mid, base []byte, f *field) []byte {
+func (d *deltaEncoder) stream16(dst, z []byte, index []uint16) []byte {
 	at := len(dst)
 	dst = dst[:cap(dst)]
-	base = base[:len(mid)]
 	var acc uint64
 	var n uint
-	for i := 0; i+2 <= len(mid); i += 2 {
-		x, b := binary.LittleEndian.Uint16(mid[i:]), binary.LittleEndian.Uint16(base[i:])
-		z := difference16(x, b)
-		extra := uint(bits.Len16(z|8)) - 4
-		c := d.codes[d.class[uint64(b)>>(f.exponent&15)&f.mask]&(slots-1)][uint8(extra<<3+uint(z>>(extra&15)))]
-		acc |= (c.bits() | uint64(z&(1<<(extra&15)-1))<<(c.len()&63)) << (n & 63)
-		n += c.len() + extra // at most 7 + 10 + 12, and the same again
-		if n >= 32 {
-			binary.LittleEndian.PutUint32(dst[at:], uint32(acc))
-			at += 4
-			acc >>= 32
-			n -= 32
-		}
+	i := 0
+	for ; i+4 <= len(index); i += 4 {
+		q, x := binary.LittleEndian.Uint64(z[2*i:2*i+8:2*i+8]), index[i:i+4:i+4]
+		a, b := d.codes[x[0]&(slots<<8-1)], d.codes[x[1]&(slots<<8-1)]
+		acc |= (a.of(q&0xffff) | b.of(q>>16&0xffff)<<(a.len()&63)) << (n & 63)
+		n += a.len() + b.len() // at most 7 + 2*22
+		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
+		at += int(n >> 3)
+		acc >>= n & 56
+		n &= 7
+		a, b = d.codes[x[2]&(slots<<8-1)], d.codes[x[3]&(slots<<8-1)]
+		acc |= (a.of(q>>32&0xffff) | b.of(q>>48)<<(a.len()&63)) << (n & 63)
+		n += a.len() + b.len()
+		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
+		at += int(n >> 3)
+		acc >>= n & 56
+		n &= 7
 	}
-	for ; n > 0; n -= min(n, 8) {
-		dst[at] = byte(acc)
-		at++
-		acc >>= 8
+	w := bitWriter{b: dst, at: at, acc: acc, n: n}
+	for ; i < len(index); i++ {
+		e := d.codes[index[i]&(slots<<8-1)]
+		w.put(e.of(uint64(load[uint16](z[2*i:]))), e.len())
 	}
-	return dst[:at]
+	return w.end()
 }
 
 // stream appends the codes of any elements. dst has the room.
-func (d *deltaEncoder) stream(dst, mid, base []byte, f *field) []byte {
-	w := bitWriter{b: dst}
-	down := 64 - uint(8*f.width) + uint(d.head.shift)
-	var zeros [classes]int64 // left of the run; -1 when the next one begins
-	for c := range zeros {
-		zeros[c] = -1
+func stream[T word](d *deltaEncoder, dst, z []byte, index []uint16, runs *[classes][]uint32) []byte {
+	w := bitWriter{b: dst[:cap(dst)], at: len(dst)}
+	width := int(bitsOf[T]() / 8)
+	// How many elements of each class are left to the next one that has a
+	// code, that one included.
+	var left [slots]uint32
+	run := func(c uint16) {
+		r := runs[c][0]
+		runs[c] = runs[c][1:]
+		t, extra := token(uint64(r), runMantissa)
+		e := d.rcodes[c][t]
+		w.put(e.bits()|uint64(r)&(1<<extra-1)<<(e.len()&63), e.len()+extra)
+		left[c] = r + 1
 	}
-	for i := 0; i < len(mid); i += f.width {
-		c := d.class[f.exp(base[i:])]
-		z := difference(f.ordered(mid[i:]), f.ordered(base[i:]), down)
-		if d.head.quiet>>c&1 == 1 {
-			if zeros[c] < 0 {
-				r := d.runs[c][0]
-				d.runs[c] = d.runs[c][1:]
-				w.token(uint64(r), 3, &d.rcodes[c])
-				zeros[c] = int64(r)
-			}
-			if zeros[c]--; zeros[c] >= 0 {
-				continue
-			}
+	var quiet [slots]bool
+	for c := range uint16(classes) {
+		if quiet[c] = d.head.quiet>>c&1 == 1; quiet[c] {
+			run(c)
 		}
-		w.token(z, f.mantissa, &d.codes[c])
+	}
+	for i, x := range index {
+		c := x >> 8 & (slots - 1)
+		if left[c] > 1 {
+			left[c]--
+			continue
+		}
+		e := d.codes[x&(slots<<8-1)]
+		v := uint64(load[T](z[i*width : i*width+width]))
+		if bitsOf[T]() < 64 {
+			w.put(e.of(v), e.len())
+		} else {
+			// Up to 61 extra bits: in two parts.
+			n := uint(e&31) - 11
+			_, extra := tokenBase(uint8(x), 2)
+			v &= 1<<extra - 1
+			w.put(uint64(e)>>11&(1<<n-1)|v&(1<<32-1)<<(n&63), n+min(extra, 32))
+			w.put(v>>32, max(extra, 32)-32)
+		}
+		if quiet[c] {
+			run(c)
+		}
 	}
 	return w.end()
 }
 
 // measureRuns lists the runs of zeros of the quiet classes, those of each
-// quarter for themselves. A run ends with another element, or with the quarter.
-func (d *deltaEncoder) measureRuns(mid, base []byte, f *field) {
+// quarter for themselves: the one before each other element, and the last one.
+func (d *deltaEncoder) measureRuns() {
 	for c := range d.runs {
-		d.runs[c] = d.runs[c][:0:0]
+		d.runs[c] = d.runs[c][:0]
 	}
-	n := len(mid) / f.width
+	var quiet [slots]bool
+	for c := range classes {
+		quiet[c] = d.head.quiet>>c&1 == 1
+	}
 	for q := range 4 {
-		from, to := quarterOf(n, q)
-		var run [classes]uint32
-		for i := from * f.width; i < to*f.width; i += f.width {
-			c := d.class[f.exp(base[i:])]
-			if d.head.quiet>>c&1 == 0 {
-				continue
-			}
-			if f.load(mid[i:]) == f.load(base[i:]) {
+		from, to := quarterOf(len(d.index), q)
+		var run [slots]uint32
+		for _, x := range d.index[from:to] {
+			c := x >> 8 & (slots - 1)
+			if x&255 == 0 {
 				run[c]++
-				continue
+			} else if quiet[c] {
+				d.runs[c] = append(d.runs[c], run[c])
+				run[c] = 0
 			}
-			d.runs[c] = append(d.runs[c], run[c])
-			run[c] = 0
 		}
 		for c, r := range run {
-			if r > 0 {
+			if quiet[c] {
 				d.runs[c] = append(d.runs[c], r)
 			}
 		}
 	}
 }
 
-// commonZeros returns how many low bits are zero in all elements of both.
+// commonZeros returns how many low bits are zero in all elements of both, at
+// most all but one. It gives up at the first that has none, as almost always.
 func commonZeros(mid, base []byte, f *field) uint8 {
+	low := uint64(1) // of each element in 8 bytes
+	for w := f.width; w < 8; w *= 2 {
+		low |= low << (8 * w)
+	}
 	var all uint64
-	for i := 0; i < len(mid); i += f.width {
-		if all |= f.load(mid[i:]) | f.load(base[i:]); all>>(64-8*f.width)&1 == 1 {
-			return 0 // as almost always
+	i := 0
+	for ; i+8 <= len(mid); i += 8 {
+		all |= binary.LittleEndian.Uint64(mid[i:i+8]) | binary.LittleEndian.Uint64(base[i:i+8])
+		if all&low != 0 {
+			return 0
 		}
 	}
-	return uint8(min(bits.TrailingZeros64(all)-(64-8*f.width), 8*f.width-1))
+	for ; i < len(mid); i += f.width {
+		all |= (f.load(mid[i:]) | f.load(base[i:])) >> (64 - 8*f.width)
+	}
+	for w := 4; w >= f.width; w /= 2 {
+		all |= all >> (8 * w)
+	}
+	return uint8(min(bits.TrailingZeros64(all), 8*f.width-1))
 }
 
 // topExponent returns the highest exponent of base that is not rare: with those
-// above it one element in 512.
+// above it one element in 512, of those that it looks at.
 func topExponent(base []byte, f *field) int {
-	var h [2048]uint32
-	n := 0
-	for i := 0; i < len(base); i += f.width * 4 { // one in four
-		h[f.exp(base[i:])]++
-		n++
+	var h [2048]uint16
+	const stretch = 64
+	n, seen := len(base)/f.width, 0
+	for at := 0; at < n; at += max(n/(2*sampled/stretch), stretch) {
+		for i := at; i < min(at+stretch, n); i++ {
+			h[f.exp(base[i*f.width:])]++
+			seen++
+		}
 	}
 	above := 0
 	for e := int(f.mask); e > 0; e-- {
-		if above += int(h[e]); above > n/512 {
+		if above += int(h[e]); above > seen/512 {
 			return e
 		}
 	}
 	return 0
 }
 
-// bitWriter appends bits to b, from the low one up. b needs the room.
+// bitWriter writes bits to b at at, from the low one up. b needs the room, and
+// 8 bytes more.
 type bitWriter struct {
 	b   []byte
+	at  int
 	acc uint64
-	n   uint
+	n   uint // of acc, at most 7
 }
 
-// put appends the low n bits of v, at most 32; the others are zero.
+// put appends the low n bits of v, at most 57; the others are zero.
 func (w *bitWriter) put(v uint64, n uint) {
-	w.acc |= v << w.n
-	w.n += n
-	for w.n >= 8 {
-		w.b = append(w.b, byte(w.acc))
-		w.acc >>= 8
-		w.n -= 8
-	}
-}
-
-// token appends a value's token and extra bits.
-func (w *bitWriter) token(z uint64, mantissa uint, codes *[256]code) {
-	t, extra := token(z, mantissa)
-	c := codes[t]
-	w.put(c.bits(), c.len())
-	rest := z & (1<<extra - 1)
-	if extra > 32 {
-		w.put(rest&(1<<32-1), 32)
-		rest >>= 32
-		extra -= 32
-	}
-	w.put(rest, extra)
+	acc := w.acc | v<<(w.n&63)
+	n += w.n
+	binary.LittleEndian.PutUint64(w.b[w.at:w.at+8:w.at+8], acc)
+	w.at += int(n >> 3)
+	w.acc = acc >> (n & 56)
+	w.n = n & 7
 }
 
 func (w *bitWriter) end() []byte {
 	if w.n > 0 {
-		w.b = append(w.b, byte(w.acc))
+		w.b[w.at] = byte(w.acc)
+		w.at++
 	}
-	return w.b
+	return w.b[:w.at]
 }

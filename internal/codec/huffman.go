@@ -182,9 +182,6 @@ func parseLengths(l *lengths, b []byte, limit uint8) ([]byte, error) {
 	return b[n:], nil
 }
 
-// size returns the bytes that append writes.
-func (l *lengths) size() int { return len(l.append(make([]byte, 0, 160))) }
-
 // cost returns the bits that coding these counts takes.
 func (l *lengths) cost(counts *[256]uint32) (total uint64) {
 	for s, c := range counts {

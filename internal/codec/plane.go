@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"sync"
 )
 
 // How a plane, a string of like bytes, is stored: docs/format.md, "Planes".
@@ -44,19 +45,39 @@ func count(h *[256]uint32, p []byte) {
 	}
 }
 
-// entropy returns the least bits that an order-0 code needs for these counts.
+// entropy returns the least bits that an order-0 code needs for these counts,
+// to about one in ten thousand.
 func entropy(counts []uint32) float64 {
-	var total, sum float64
+	t := logs()
+	var total uint32
+	var sum float64
 	for _, c := range counts {
 		if c > 0 {
-			total += float64(c)
-			sum += float64(c) * math.Log2(float64(c))
+			total += c
+			sum += float64(c) * t.of(c)
 		}
 	}
 	if total == 0 {
 		return 0
 	}
-	return total*math.Log2(total) - sum
+	return float64(total)*t.of(total) - sum
+}
+
+// logTable has logarithms to base 2.
+type logTable [1 << 12]float64
+
+var logs = sync.OnceValue(func() *logTable {
+	t := new(logTable)
+	for i := range t {
+		t[i] = math.Log2(float64(i))
+	}
+	return t
+})
+
+// of returns the logarithm of c, which is not 0, cut to 12 bits.
+func (t *logTable) of(c uint32) float64 {
+	s := max(bits.Len32(c), 12) - 12
+	return t[c>>s&(1<<12-1)] + float64(s)
 }
 
 // sampled is how many elements a guess about a frame or a plane looks at.

@@ -63,10 +63,70 @@ func (e *Encoder) appendPlanes(dst, plain []byte, k Kind) []byte {
 	dst = append(dst, plain[:k.Lead]...)
 	dst = append(dst, plain[k.Lead+len(mid):]...)
 	planes := e.split(mid, n, k)
+	if k.Elem == Bytes && len(planes) > 1 {
+		return e.appendColumns(dst, planes, n)
+	}
 	for _, p := range planes {
 		dst = e.appendPlane(dst, p)
 	}
 	return dst
+}
+
+// appendColumns appends the columns of records, each n bytes, which lie behind
+// each other. Neighbours that are alike become one plane, with how many they
+// are before it: a code table for all of them, and to decode once.
+func (e *Encoder) appendColumns(dst []byte, columns [][]byte, n int) []byte {
+	const table = 8 * 64 // bits of a code table and of what else a plane begins with
+	for at := 0; at < len(columns); {
+		var h, next, both [256]uint32
+		count(&h, columns[at])
+		bits := entropy(h[:])
+		to := at + 1
+		for ; to < len(columns); to++ {
+			count(&next, columns[to])
+			for s := range both {
+				both[s] = h[s] + next[s]
+			}
+			joined := entropy(both[:])
+			if joined > bits+entropy(next[:])+table {
+				break
+			}
+			h, bits = both, joined
+		}
+		dst = append(dst, byte(to-at), byte((to-at)>>8))
+		dst = e.appendPlane(dst, columns[at][:(to-at)*n])
+		at = to
+	}
+	return dst
+}
+
+// block is how many records are taken apart or put together at a time, so that
+// they stay in the L1 cache meanwhile.
+const block = 128
+
+// gather fills the columns with the bytes of the records of width w.
+func gather(columns [][]byte, mid []byte, w int) {
+	for from := 0; from < len(columns[0]); from += block {
+		for i, c := range columns {
+			c = c[from:min(from+block, len(c))]
+			for j, at := 0, from*w+i; j < len(c); j, at = j+1, at+w {
+				c[j] = mid[at]
+			}
+		}
+	}
+}
+
+// scatter is gather's inverse for some columns of n bytes that lie behind each
+// other, the first of which is that at at.
+func scatter(mid, columns []byte, n, at, w int) {
+	for from := 0; from < n; from += block {
+		for i := 0; i*n < len(columns); i++ {
+			c := columns[i*n+from : i*n+min(from+block, n)]
+			for j, at := 0, from*w+at+i; j < len(c); j, at = j+1, at+w {
+				mid[at] = c[j]
+			}
+		}
+	}
 }
 
 // split parts n elements into planes, which are valid until the next call.
@@ -78,7 +138,7 @@ func (e *Encoder) split(mid []byte, n int, k Kind) [][]byte {
 	e.grow(len(mid))
 	e.planes = e.planes[:0]
 	for i := range w {
-		e.planes = append(e.planes, e.parts[i*n:(i+1)*n:(i+1)*n])
+		e.planes = append(e.planes, e.parts[i*n:(i+1)*n])
 	}
 	switch k.Elem {
 	case BF16, F16:
@@ -88,11 +148,7 @@ func (e *Encoder) split(mid []byte, n int, k Kind) [][]byte {
 	case F64:
 		split64((*[8][]byte)(e.planes), mid)
 	default:
-		for i, p := range e.planes {
-			for j, at := 0, i; j < n; j, at = j+1, at+w {
-				p[j] = mid[at]
-			}
-		}
+		gather(e.planes, mid, w)
 	}
 	return e.planes
 }
@@ -134,20 +190,16 @@ func (d *Decoder) decodePlanes(dst, src []byte, elem uint8) error {
 	if cap(d.parts) < len(mid) {
 		d.parts = make([]byte, maxPlane)
 	}
+	if k.Elem == Bytes {
+		return d.columns(mid, src, n, w)
+	}
 	var planes [8][]byte
 	for i := range w {
-		p, rest, err := d.plane(d.parts[min(i, 7)*n:(min(i, 7)+1)*n], src, n)
+		p, rest, err := d.plane(d.parts[i*n:(i+1)*n], src, n)
 		if err != nil {
 			return err
 		}
-		src = rest
-		if k.Elem != Bytes {
-			planes[i] = p
-			continue
-		}
-		for j, at := 0, i; j < n; j, at = j+1, at+w {
-			mid[at] = p[j]
-		}
+		planes[i], src = p, rest
 	}
 	switch k.Elem {
 	case BF16, F16:
@@ -156,6 +208,26 @@ func (d *Decoder) decodePlanes(dst, src []byte, elem uint8) error {
 		merge32(mid, &planes)
 	case F64:
 		merge64(mid, &planes)
+	}
+	return end(src)
+}
+
+// columns decodes what appendColumns wrote for n records of width w.
+func (d *Decoder) columns(mid, src []byte, n, w int) error {
+	for at := 0; at < w; {
+		if len(src) < 2 {
+			return damaged("planes: cut short")
+		}
+		k := int(src[0]) | int(src[1])<<8
+		if k == 0 || k > w-at {
+			return damaged("planes: %d columns of %d", k, w-at)
+		}
+		p, rest, err := d.plane(d.parts[:k*n], src[2:], k*n)
+		if err != nil {
+			return err
+		}
+		scatter(mid, p, n, at, w)
+		src, at = rest, at+k
 	}
 	return end(src)
 }
