@@ -79,7 +79,7 @@ func (s *Store) relative(ctx context.Context, d Digest) (r *relative, err error)
 	if err != nil {
 		return nil, err
 	}
-	defer b.Close() // it was only read
+	defer b.Close()
 	l, err := chunk.Scan(b, b.Size())
 	if err != nil {
 		return nil, err
@@ -206,7 +206,9 @@ func (k *kin) bits(r *relative, frame int, t *chunk.Tensor, p []byte) float64 {
 	if err != nil && err != io.EOF {
 		return 8 * float64(len(p))
 	}
-	return codec.PredictDelta(p, base, t.Kind)
+	e := k.s.encoders.Get().(*codec.Encoder)
+	defer k.s.encoders.Put(e)
+	return e.PredictDelta(p, base, t.Kind)
 }
 
 // candidate is the frame of a relative that may be the base of another.

@@ -2,7 +2,7 @@ package codec
 
 import (
 	"math"
-	"sync"
+	"math/bits"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -97,13 +97,13 @@ func (s *sampler) planes() float64 {
 		}
 	})
 	for j := range h {
-		bits := (entropy(h[j][:]) + bias(h[j][:])) / float64(taken) * float64(n)
-		if bits > 7.92*float64(n) {
-			bits = 8 * float64(n) // it will be stored as it is
-		} else if bits > 0 {
-			bits += 8 * 48 // a code table
+		need := (entropy(h[j][:]) + bias(h[j][:])) / float64(taken) * float64(n)
+		if need > 7.92*float64(n) {
+			need = 8 * float64(n) // it will be stored as it is
+		} else if need > 0 {
+			need += 8 * 48 // a code table
 		}
-		rest += bits + 8
+		rest += need + 8
 	}
 	return rest
 }
@@ -161,6 +161,10 @@ func (e *Encoder) sampleZstd(plain []byte, k Kind) float64 {
 		}
 		size = len(plain)
 	}
+	if e.repeats(plain, k) {
+		e.parts = e.zstd().EncodeAll(plain, e.parts[:0])
+		return 8 * float64(len(e.parts))
+	}
 	total := 0
 	for _, at := range [2]int{len(plain) / 4, max(3*len(plain)/4-size/2, 0)} {
 		piece := plain[at:min(at+size/2, len(plain))]
@@ -171,17 +175,63 @@ func (e *Encoder) sampleZstd(plain []byte, k Kind) float64 {
 	return 8 * float64(total) / float64(size) * float64(len(plain))
 }
 
+// repeats reports whether equal elements, or for narrow ones equal groups of
+// four, come back throughout the frame, as in tables of sines or copied rows:
+// zstd finds those however far they lie apart, a sample of it does not.
+func (e *Encoder) repeats(plain []byte, k Kind) bool {
+	switch k.Elem {
+	case Bytes: // there may be floats in it, at any place
+		for lead := range 4 {
+			if e.repeatsOf(plain, lead, 4) {
+				return true
+			}
+		}
+		return false
+	case F32:
+		return e.repeatsOf(plain, k.Lead, 4)
+	}
+	return e.repeatsOf(plain, k.Lead, 8)
+}
+
+// repeatsOf reports whether one in fifty of a sample of units of w bytes is one
+// that the sample has already.
+func (e *Encoder) repeatsOf(plain []byte, lead, w int) bool {
+	const size, marks, golden = 2048, 4096, uint64(0x9e3779b97f4a7c15)
+	mid, n := whole(plain, lead, w)
+	if n < 2*size {
+		return false
+	}
+	if e.marks == nil {
+		e.marks = make([]uint64, marks)
+	}
+	clear(e.marks)
+	again := 0
+	f := field{width: w}
+	for i := range size {
+		// At places without a period, which rows would have, and all different:
+		// multiples of the golden ratio.
+		at, _ := bits.Mul64(uint64(i)*golden, uint64(n))
+		x := f.load(mid[int(at)*w:])
+		// Few different values are a plane's business: fp32 that holds narrower
+		// floats, or zeros.
+		if w == 4 && x<<16 == 0 || x == 0 {
+			continue
+		}
+		// Fibonacci hashing (Knuth, volume 3, 6.4).
+		if m := &e.marks[x*golden>>52]; *m == x {
+			again++
+		} else {
+			*m = x
+		}
+	}
+	return again*50 > size
+}
+
 // PredictDelta predicts the bits of plain as a delta to base: all of its bits
 // when they can't be that.
-func PredictDelta(plain, base []byte, k Kind) float64 {
+func (e *Encoder) PredictDelta(plain, base []byte, k Kind) float64 {
 	if k.Elem == Bytes || !k.valid() || len(base) != len(plain) || k.Lead > len(plain) {
 		return 8 * float64(len(plain))
 	}
-	e := predictors.Get().(*Encoder)
-	defer predictors.Put(e)
 	return e.sampleDelta(&sampler{plain: plain, k: k}, base)
 }
-
-// predictors keeps the buffers of PredictDelta, which has no Encoder to keep
-// them in.
-var predictors = sync.Pool{New: func() any { return NewEncoder(Auto) }}

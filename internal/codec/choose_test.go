@@ -97,7 +97,7 @@ func TestPredictDelta(t *testing.T) {
 	before, after := weights(BF16, n, 1, 0.02)
 	other, _ := weights(BF16, n, 2, 0)
 	k := Kind{Elem: BF16}
-	same, near, far := PredictDelta(before, before, k), PredictDelta(after, before, k), PredictDelta(other, before, k)
+	same, near, far := NewEncoder(Auto).PredictDelta(before, before, k), NewEncoder(Auto).PredictDelta(after, before, k), NewEncoder(Auto).PredictDelta(other, before, k)
 	if same > 8*n/100 || same > near || near > far {
 		t.Errorf("on itself %.0f bits, on a close base %.0f, on another %.0f", same, near, far)
 	}
@@ -109,11 +109,11 @@ func TestPredictDelta(t *testing.T) {
 		base []byte
 		kind Kind
 	}{"another length": {before[:n-2], k}, "bytes": {before, Kind{}}, "an unknown kind": {before, Kind{Elem: 9}}, "no base": {nil, k}} {
-		if got := PredictDelta(after, c.base, c.kind); got != 8*n {
+		if got := NewEncoder(Auto).PredictDelta(after, c.base, c.kind); got != 8*n {
 			t.Errorf("%s: %.0f bits", name, got)
 		}
 	}
-	if got := PredictDelta([]byte{1}, []byte{2}, Kind{Elem: F64, Lead: 7}); got != 8 {
+	if got := NewEncoder(Auto).PredictDelta([]byte{1}, []byte{2}, Kind{Elem: F64, Lead: 7}); got != 8 {
 		t.Errorf("less than an element: %.0f bits", got)
 	}
 }
@@ -127,5 +127,27 @@ func TestMaxFrameOfEachKind(t *testing.T) {
 		if got, err := decode(t, dec, len(plain), stored, Planes, uint8(k.Elem), nil); err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%+v: %v", k, err)
 		}
+	}
+}
+
+// TestRepeatsFarApart stores a table of few different values, as of sines, which
+// a sample of the beginning of zstd would take for weights.
+func TestRepeatsFarApart(t *testing.T) {
+	values, _ := weights(F32, 64<<10, 5, 0)
+	rng := rand.New(rand.NewPCG(1, 1))
+	var plain []byte
+	for len(plain) < 1<<20 {
+		at := rng.IntN(len(values)-64) &^ 3
+		plain = append(plain, values[at:at+64]...)
+	}
+	for _, k := range []Kind{{Elem: F32}, {}} {
+		stored, id, _ := NewEncoder(Auto).Encode(nil, plain, k, nil)
+		if id != Zstd || len(stored) > len(plain)/2 {
+			t.Errorf("%s: codec %d, %d bytes of %d", k.Elem, id, len(stored), len(plain))
+		}
+	}
+	unique, _ := weights(F32, 1<<20, 6, 0)
+	if NewEncoder(Auto).repeats(unique, Kind{Elem: F32}) {
+		t.Error("values that do not repeat are said to")
 	}
 }

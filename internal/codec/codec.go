@@ -55,6 +55,7 @@ type Encoder struct {
 	planes [][]byte // parts of parts
 	pairs  *pairs
 	delta  *deltaEncoder
+	marks  []uint64 // of elements that were seen
 }
 
 // NewEncoder returns an encoder for the mode.
