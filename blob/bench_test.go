@@ -15,9 +15,10 @@ import (
 // small machine several times.
 const benchSize = 64 * mib
 
-// renew changes every frame of b, so that none is known.
+// renew changes every frame of b, so that none is known: frames of such content
+// have at least 64 KiB.
 func renew(b []byte, n int) {
-	for at := 0; at+8 <= len(b); at += mib {
+	for at := 0; at+8 <= len(b); at += 64 << 10 {
 		binary.LittleEndian.PutUint64(b[at:], uint64(n))
 	}
 }

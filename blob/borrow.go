@@ -83,11 +83,32 @@ func (w *Writer) lent(ref FrameRef, r *format.Row, plain []byte, buf *[format.Ma
 	if ref.Frame, err = o.lends(ref.Frame, r); err != nil {
 		return FrameRef{}, false
 	}
+	if !standsAlone(&o.table.Rows[ref.Frame]) {
+		return ref, w.decodes(o.file, ref.Frame) == nil
+	}
 	stored, err := o.stored(ref.Frame, buf[:])
 	if err != nil || o.table.Rows[ref.Frame].Codec == codec.Raw && !bytes.Equal(stored, plain) {
 		return FrameRef{}, false
 	}
 	return ref, true
+}
+
+// standsAlone reports whether undamaged stored bytes are all that it takes to
+// decode a held row. Else there is a base, which may be damaged or another one
+// by now, or a codec that this release does not know.
+func standsAlone(r *format.Row) bool { return r.Depth == 0 && r.Codec < codec.Delta }
+
+// decodes returns nil if the held row i of f can be decoded.
+func (w *Writer) decodes(f *file, i uint32) error {
+	u := unpacker{s: w.s, donors: &w.donors, dec: w.s.decoder(), buf: w.s.frame()}
+	plain := w.s.frame()
+	defer func() {
+		w.s.decoders.Put(u.dec)
+		w.s.frames.Put(u.buf)
+		w.s.frames.Put(plain)
+	}()
+	_, err := u.row(plain[:f.table.Rows[i].PlainLen], f, i)
+	return err
 }
 
 // trail remembers where a frame was found. What follows it there is likely

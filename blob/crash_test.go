@@ -70,6 +70,24 @@ func record(t testing.TB, m *durable.Mem, fsys durable.FS) *history {
 	}
 	acked(batch...)
 
+	// A chain of states that are based on each other, the first of them in a batch
+	// that has not synced yet.
+	chain := chain()
+	waiting = s.Batch()
+	if _, err := waiting.Put(t.Context(), bytes.NewReader(chain[0])); err != nil {
+		t.Fatal(err)
+	}
+	for i, content := range chain[1:] {
+		if info := putLike(t, s, content, Sum(chain[i])); info.Parts.Delta.Frames == 0 {
+			t.Fatalf("%+v", info)
+		}
+		acked(content)
+	}
+	if err := waiting.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	acked(chain[0])
+
 	// A blob that is damaged and healed, and lends a frame.
 	weak := lines(1500)
 	put(t, s, weak)
@@ -81,6 +99,17 @@ func record(t testing.TB, m *durable.Mem, fsys durable.FS) *history {
 	hist.damaged[1] = m.Ops()
 	do([]byte("last"))
 	return hist
+}
+
+// chain returns states of a small model.
+func chain() [][]byte {
+	w := normals(1, "F32", 6<<10)
+	states := [][]byte{safetensors(tensor{"w", "F32", w})}
+	for i := range 2 {
+		w = trained(uint64(i), "F32", w, 0.1)
+		states = append(states, safetensors(tensor{"w", "F32", w}))
+	}
+	return states
 }
 
 // check cuts the power after n operations and returns what is then missing or
@@ -177,7 +206,7 @@ func (forgetfulFile) Sync() error { return nil }
 // TestPowerCutsFindMissingSyncs shows that TestPowerCuts can fail: each sync
 // that is left out loses something acknowledged.
 func TestPowerCutsFindMissingSyncs(t *testing.T) {
-	donor := blobDir(Sum(lines(2000)))
+	donor, base := blobDir(Sum(lines(2000))), blobDir(Sum(chain()[0]))
 	for _, c := range []struct {
 		name string
 		fs   forgetful
@@ -188,6 +217,7 @@ func TestPowerCutsFindMissingSyncs(t *testing.T) {
 		{"blobs", forgetful{dir: func(name string) bool { return name == "blobs" }}},
 		{"the folders in blobs", forgetful{dir: func(name string) bool { return strings.HasPrefix(name, "blobs/") }}},
 		{"the folder of a donor", forgetful{dir: func(name string) bool { return name == donor }}},
+		{"the folder of a base", forgetful{dir: func(name string) bool { return name == base }}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := durable.NewMem()

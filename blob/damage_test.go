@@ -184,7 +184,7 @@ func TestDamageElsewhereLeavesOtherRangesReadable(t *testing.T) {
 // its end.
 func TestFileCutWhileOpen(t *testing.T) {
 	s, m := newMem(t, nil)
-	content := randomBytes(6, 2*mib)
+	content := oneTensor(randomBytes(6, 2*mib))
 	d := put(t, s, content).Digest
 	r, err := s.Open(t.Context(), d)
 	if err != nil {
@@ -197,8 +197,8 @@ func TestFileCutWhileOpen(t *testing.T) {
 	if err == nil {
 		t.Fatalf("stored %d bytes of a blob of %d", info.Size, len(content))
 	}
-	if ce, ok := errors.AsType[*CorruptError](err); !ok || ce.Offset != mib {
-		t.Errorf("%v is not a CorruptError at the second frame", err)
+	if ce, ok := errors.AsType[*CorruptError](err); !ok || ce.Offset != int64(headSize(1)+mib) {
+		t.Errorf("%v is not a CorruptError at the last frame", err)
 	}
 }
 
@@ -217,7 +217,7 @@ func rewrite(t *testing.T, fsys durable.FS, d Digest, change func(*format.Table,
 	change(table, f)
 	raw := format.AppendTable(nil, table)
 	f.TableLen, f.TableSum = uint64(len(raw)), blake3.Sum256(raw)
-	f.Rows, f.Donors = uint32(len(table.Rows)), uint32(len(table.Donors))
+	f.Rows, f.Donors, f.Sketches = uint32(len(table.Rows)), uint32(len(table.Donors)), uint32(len(table.Sketches))
 	saveFile(t, fsys, blobPath(d), format.AppendFooter(cat(file[:f.TableOffset], raw), f))
 }
 
@@ -231,20 +231,23 @@ func TestForgedTables(t *testing.T) {
 		newer  bool
 	}{
 		{"a frame twice, the other never", func(t *format.Table, f *format.Footer) {
-			t.Rows[1] = format.Row{Sum: t.Rows[0].Sum, PlainLen: mib, Place: format.Repeated}
-			f.TableOffset -= mib // the second frame's bytes are cut off
+			t.Rows[2] = format.Row{Sum: t.Rows[1].Sum, PlainLen: mib, Place: format.Repeated, Frame: 1}
+			f.TableOffset -= mib // the last frame's bytes are cut off
 		}, false},
-		{"wrong frame hash", func(t *format.Table, _ *format.Footer) { t.Rows[1].Sum[0] ^= 1 }, false},
+		{"wrong frame hash", func(t *format.Table, _ *format.Footer) { t.Rows[2].Sum[0] ^= 1 }, false},
 		{"hashes exchanged", func(t *format.Table, _ *format.Footer) {
-			t.Rows[0].Sum, t.Rows[1].Sum = t.Rows[1].Sum, t.Rows[0].Sum
+			t.Rows[1].Sum, t.Rows[2].Sum = t.Rows[2].Sum, t.Rows[1].Sum
 		}, false},
-		{"raw frame said to be zstd", func(t *format.Table, _ *format.Footer) { t.Rows[1].Codec = 2 }, false},
-		{"raw frame said to be constant", func(t *format.Table, _ *format.Footer) { t.Rows[1].Codec, t.Rows[1].Param = 1, 8 }, false},
-		{"unknown codec", func(t *format.Table, _ *format.Footer) { t.Rows[1].Codec = 77 }, true},
+		{"raw frame said to be zstd", func(t *format.Table, _ *format.Footer) { t.Rows[2].Codec = 2 }, false},
+		{"raw frame said to be constant", func(t *format.Table, _ *format.Footer) { t.Rows[2].Codec, t.Rows[2].Param = 1, 8 }, false},
+		{"unknown codec", func(t *format.Table, _ *format.Footer) { t.Rows[2].Codec = 77 }, true},
+		{"unknown codec with a base", func(t *format.Table, _ *format.Footer) {
+			t.Rows[2].Codec, t.Rows[2].Depth, t.Rows[2].Base = 77, 1, format.SelfBase
+		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, m := newMem(t, nil)
-			content := cat(a, b)
+			content := oneTensor(cat(a, b))
 			d := put(t, s, content).Digest
 			rewrite(t, m, d, c.change)
 			if c.newer {
@@ -276,12 +279,12 @@ func TestEmptyFileUnderAnotherName(t *testing.T) {
 	wantCorrupt(t, s, []byte("x"), other, "no bytes under the digest of one")
 }
 
-// newer makes version and minimum reader version of a blob's file 2.
+// newer makes version and minimum reader version of a blob's file 3.
 func newer(file []byte) []byte {
 	file = bytes.Clone(file)
 	foot := file[len(file)-format.FooterSize:]
 	for _, v := range [][]byte{file[8:12], foot[96:100]} {
-		copy(v, []byte{2, 0, 2, 0})
+		copy(v, []byte{3, 0, 3, 0})
 	}
 	sum := blake3.Sum256(foot[:104])
 	copy(foot[104:120], sum[:16])
@@ -297,8 +300,8 @@ func TestNewerReaderWanted(t *testing.T) {
 	saveFile(t, m, blobPath(d), file)
 	err := s.Verify(t.Context(), d)
 	ne, ok := errors.AsType[*NewerError](err)
-	if !ok || ne.Found != 2 || ne.Supported != 1 {
-		t.Fatalf("%v is not a NewerError for version 2", err)
+	if !ok || ne.Found != 3 || ne.Supported != 2 {
+		t.Fatalf("%v is not a NewerError for version 3", err)
 	}
 	if _, ok := errors.AsType[*CorruptError](err); ok {
 		t.Errorf("%v calls a newer file damaged", err)

@@ -28,6 +28,7 @@ type prepared struct {
 	h       hints
 	lent    []byte
 	damaged []byte
+	chain   [][]byte // states of a model; the first two are there, the second as a delta
 	kept    [][]byte // what must stay readable whatever happens
 }
 
@@ -40,6 +41,10 @@ func prepare(t testing.TB) *prepared {
 	for _, c := range p.kept {
 		p.h.learn(t, s, put(t, s, c).Digest)
 	}
+	p.chain = chain()
+	put(t, s, p.chain[0])
+	putLike(t, s, p.chain[1], Sum(p.chain[0]))
+	p.kept = append(p.kept, p.chain[0])
 	p.damaged = cat(make([]byte, mib), p.lent)
 	d := put(t, openMem(t, m, &Options{Known: p.h.known}), p.damaged).Digest
 	flip(t, m, blobPath(d), format.HeaderSize, 1)
@@ -68,7 +73,51 @@ func (p *prepared) scenarios() []scenario {
 			return acked, nil
 		}
 	}
+	like := func(ctx context.Context, b *Batch, content []byte, like ...[]byte) error {
+		var ds []Digest
+		for _, c := range like {
+			ds = append(ds, Sum(c))
+		}
+		_, err := b.PutLike(ctx, bytes.NewReader(content), ds)
+		return err
+	}
 	return []scenario{
+		{"delta", func(ctx context.Context, s *Store) ([][]byte, error) {
+			b := s.Batch()
+			err := like(ctx, b, p.chain[2], p.chain[1], p.chain[0])
+			if err == nil {
+				err = b.Sync(ctx)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return p.chain[1:3], nil
+		}},
+		{"known delta", func(ctx context.Context, s *Store) ([][]byte, error) {
+			b := s.Batch()
+			err := like(ctx, b, p.chain[1], p.chain[0])
+			if err == nil {
+				err = b.Sync(ctx)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return p.chain[1:2], nil
+		}},
+		{"healed delta", func(ctx context.Context, s *Store) ([][]byte, error) {
+			if err := cutTail(s, Sum(p.chain[1])); err != nil {
+				return nil, err
+			}
+			b := s.Batch()
+			err := like(ctx, b, p.chain[1], p.chain[1], p.chain[0])
+			if err == nil {
+				err = b.Sync(ctx)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return p.chain[1:2], nil
+		}},
 		{"new", one([]byte("new content"))},
 		{"two frames", one(cat(make([]byte, mib), lines(100)))},
 		{"borrowed", one(cat(repeated("own\n", mib), p.lent))},
@@ -144,6 +193,15 @@ func TestEveryFailingOperation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cutTail makes a blob's file shorter, below the store's back.
+func cutTail(s *Store, d Digest) error {
+	f, err := s.fsys.OpenWrite(blobPath(d))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(1000), f.Sync(), f.Close())
 }
 
 func isCorrupt(err error) bool {

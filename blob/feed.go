@@ -153,8 +153,12 @@ func (w *Writer) room() ([]byte, error) {
 func (w *Writer) filled(c int) error {
 	if w.cut == nil {
 		w.head = w.head[:len(w.head)+c]
+		if len(w.head) < w.need {
+			return nil
+		}
 		l, need := chunk.Prefix(w.head)
 		if need > len(w.head) {
+			w.need = need // it is read from its beginning each time
 			return nil
 		}
 		return w.replay(l)

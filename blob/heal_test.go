@@ -189,7 +189,7 @@ func TestHealOfADonorTwice(t *testing.T) {
 // beyond its first frame, as with a bad sector.
 func TestHealsWhatTheDiskCannotRead(t *testing.T) {
 	s, m := newMem(t, nil)
-	content := slices.Concat(randomBytes(1, format.MaxFrame), randomBytes(2, 100))
+	content := oneTensor(randomBytes(1, format.MaxFrame+100))
 	d := put(t, s, content).Digest
 	m.Fail(func(op durable.Op) error {
 		if op.Kind == durable.OpRead && op.Name == blobPath(d) && op.Off > format.HeaderSize && op.Len == 100 {

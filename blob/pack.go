@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"encoding/binary"
 	"hash/crc32"
 	"io"
 
@@ -109,8 +108,15 @@ func (p *packer) encode(j *writeJob, base []byte) {
 	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
 }
 
+// minCast is the shortest frame that is a cast, in bytes. A cast takes 4, and no
+// frame may take more than it has.
+const minCast = 64
+
 // cast encodes the frame as the cast of wider floats, if it is one.
 func (p *packer) cast(j *writeJob, plain []byte) bool {
+	if len(plain) < minCast {
+		return false
+	}
 	buf := p.w.s.wide.Get().(*[wideFrames * format.MaxFrame]byte)
 	defer p.w.s.wide.Put(buf)
 	wide := buf[:2*len(plain)]
@@ -122,6 +128,10 @@ func (p *packer) cast(j *writeJob, plain []byte) bool {
 		}
 		if n, err := p.w.src.ReadAt(wide, j.wideAt); n < len(wide) || err != nil && err != io.EOF {
 			return false
+		}
+		// They must have what was read now: a file may change meanwhile.
+		for at := 0; at < len(wide); at += format.MaxFrame {
+			j.sums = append(j.sums, Sum(wide[at:min(at+format.MaxFrame, len(wide))]))
 		}
 	} else {
 		ref, at, depth, ok := p.wideBase(buf, j.wide.rel, j.wideAt, len(wide))
@@ -189,17 +199,17 @@ func (p *packer) wideBase(buf *[wideFrames * format.MaxFrame]byte, r *relative, 
 }
 
 // castBase points a cast of this file's own bytes at the rows that have them,
-// and reports whether a reader can be sent there.
+// and reports whether a reader can be sent there. Both tensors have frames of
+// their own, so that no row has only a part of those bytes.
 func (o *output) castBase(j *writeJob, c *donors) bool {
 	i, at := 0, int64(0)
-	for ; i < len(o.rows) && at+int64(o.rows[i].PlainLen) <= j.wideAt; i++ {
+	for ; i < len(o.rows) && at < j.wideAt; i++ {
 		at += int64(o.rows[i].PlainLen)
 	}
-	skip := uint32(j.wideAt - at)
 	reach := 0
 	var first FrameRef
-	for k := 0; at < j.wideAt+2*int64(j.n); k++ {
-		if i+k >= len(o.rows) {
+	for k, sum := range j.sums {
+		if i+k >= len(o.rows) || Digest(o.rows[i+k].Sum) != sum {
 			return false
 		}
 		ref, depth, ok := o.held(i+k, c)
@@ -210,11 +220,8 @@ func (o *output) castBase(j *writeJob, c *donors) bool {
 		if !ok || ref.Blob != first.Blob || ref.Frame != first.Frame+uint32(k) || reach > format.MaxDepth {
 			return false
 		}
-		at += int64(o.rows[i+k].PlainLen)
 	}
 	j.row.base, j.row.Depth = first, uint8(reach)
-	binary.LittleEndian.PutUint32(j.stored, skip)
-	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
 	return true
 }
 

@@ -277,6 +277,16 @@ func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool,
 	if err != nil {
 		return false, nil
 	}
+	held := &from.table.Rows[n]
+	if !standsAlone(held) {
+		if err := w.decodes(from, n); unsound(err) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+		checked[ref] = true
+		return true, nil
+	}
 	buf := w.s.frame()
 	defer w.s.frames.Put(buf)
 	stored, err := from.stored(n, buf[:])
@@ -285,51 +295,10 @@ func (w *Writer) frameSound(f *file, i uint32, checked map[FrameRef]bool) (bool,
 	} else if err != nil {
 		return false, err
 	}
-	held := &from.table.Rows[n]
 	if held.Codec == codec.Raw && Sum(stored) != Digest(r.Sum) {
 		return false, nil
 	}
-	if held.Depth > 0 {
-		if ok, err := w.baseSound(from, held, stored, checked); !ok || err != nil {
-			return false, err
-		}
-	}
 	checked[ref] = true
-	return true, nil
-}
-
-// baseSound reports whether the frames that row r of f is decoded with are
-// sound.
-func (w *Writer) baseSound(f *file, r *format.Row, stored []byte, checked map[FrameRef]bool) (bool, error) {
-	from := f
-	if r.Base != format.SelfBase {
-		o, err := w.donors.acquire(Digest(f.table.Donors[r.Base]))
-		if errors.Is(err, ErrNotFound) || unsound(err) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		defer w.donors.release(o)
-		from = o.file
-	}
-	need := int(r.PlainLen)
-	if r.Codec == codec.Cast {
-		skip, size, err := codec.CastBase(stored, need)
-		if err != nil {
-			return false, nil
-		}
-		need = skip + size
-	}
-	for i := r.BaseFrame; need > 0; i++ {
-		if uint64(i) >= uint64(len(from.table.Rows)) || from.table.Rows[i].Depth >= r.Depth {
-			return false, nil
-		}
-		if ok, err := w.frameSound(from, i, checked); !ok || err != nil {
-			return false, err
-		}
-		need -= int(from.table.Rows[i].PlainLen)
-	}
 	return true, nil
 }
 

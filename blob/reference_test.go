@@ -156,10 +156,15 @@ func TestDigestsAgreeWithReference(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		at := int64(0)
 		for j, f := range frames {
-			if want := refSum(b[j*mib : min(n, (j+1)*mib)]); f.Digest != want {
+			if want := refSum(b[at : at+f.Size]); f.Digest != want {
 				t.Errorf("%d bytes: frame %d has digest %s, the reference %s", n, j, f.Digest, want)
 			}
+			at += f.Size
+		}
+		if at != int64(n) {
+			t.Errorf("%d bytes: the frames have %d", n, at)
 		}
 	}
 }

@@ -41,6 +41,8 @@ var contents = []struct {
 	{"units of 3", func(n int) []byte { return repeated("abc", n) }},
 	{"text", lines},
 	{"floats", func(n int) []byte { return floats(1, n) }},
+	{"a tensor", func(n int) []byte { return safetensors(tensor{"w", "BF16", floats(2, n&^1)}) }},
+	{"a tensor of bytes", func(n int) []byte { return oneTensor(randomBytes(1, n)) }},
 }
 
 func TestStoreRoundTrip(t *testing.T) {
@@ -197,9 +199,9 @@ func TestWriterOddWrites(t *testing.T) {
 // TestInfoAgrees checks that Put, Stat, Frames and the file agree.
 func TestInfoAgrees(t *testing.T) {
 	s, m := newMem(t, nil)
-	content := cat(lines(mib), make([]byte, mib), lines(mib), randomBytes(5, 100))
+	content := oneTensor(cat(lines(mib), make([]byte, mib), lines(mib), randomBytes(5, 100)))
 	info := put(t, s, content)
-	if got := layout(t, s, info.Digest); got != "H2H1RH0" {
+	if got := layout(t, s, info.Digest); got != "H2H2H1RH0" {
 		t.Fatalf("layout %s", got)
 	}
 	st, frames, err := s.Frames(t.Context(), info.Digest)
@@ -218,7 +220,7 @@ func TestInfoAgrees(t *testing.T) {
 			t.Errorf("frame %+v", f)
 		}
 	}
-	if plain != info.Size || stored != size-16-128-4*64 {
+	if plain != info.Size || stored != size-16-128-5*64 {
 		t.Errorf("the frames hold %d plain and %d stored bytes of %d and %d", plain, stored, info.Size, size)
 	}
 	if _, err := s.Stat(t.Context(), Sum([]byte("other"))); !errors.Is(err, ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {

@@ -16,7 +16,7 @@ import (
 const (
 	sketchGroups = 6 // that a key is made of
 	groupSize    = 8 // elements
-	likeKeys     = 5 // of fp32, which has keys of its casts beside them
+	likeKeys     = 4 // of fp32, which has keys of its casts beside them
 )
 
 // minSketch is the shortest tensor that gets a sketch, in bytes: what is shorter
@@ -33,9 +33,13 @@ func sketch(p []byte, e codec.Elem, size int64) (keys [format.SketchKeys]uint64)
 	like := format.SketchKeys
 	if e == codec.F32 {
 		like = likeKeys
-		for i, c := range [...]codec.Elem{codec.BF16, codec.F16} {
-			keys[likeKeys+i] = castKey(p, e, c, size/2)
+		rounded := func(to codec.Elem) func([]byte) uint16 {
+			return func(p []byte) uint16 { return codec.Narrow(binary.LittleEndian.Uint32(p), to) }
 		}
+		truncated := func(p []byte) uint16 { return binary.LittleEndian.Uint16(p[2:]) }
+		keys[likeKeys] = castKey(p, codec.BF16, size/2, 4, rounded(codec.BF16))
+		keys[likeKeys+1] = castKey(p, codec.F16, size/2, 4, rounded(codec.F16))
+		keys[likeKeys+2] = castKey(p, codec.BF16, size/2, 4, truncated)
 	}
 	for k := range like {
 		text := binary.LittleEndian.AppendUint64([]byte{'l', byte(e), byte(k)}, uint64(size))
@@ -71,18 +75,15 @@ func largest(p []byte, w int) (where byte) {
 }
 
 // castKey returns the key by which a tensor of type to and size bytes is found
-// as a cast: of the tensor itself if e is to, or of the fp32 one that p begins.
-func castKey(p []byte, e, to codec.Elem, size int64) uint64 {
+// as a cast. It begins with p, or the tensor that it is the cast of does, whose
+// elements have width bytes; narrow returns the cast of the one at the
+// beginning of its argument.
+func castKey(p []byte, to codec.Elem, size int64, width int, narrow func([]byte) uint16) uint64 {
 	const samples = 64
 	text := binary.LittleEndian.AppendUint64([]byte{'c', byte(to)}, uint64(size))
-	n := int(min(int64(len(p)/e.Width()), size/2, 1<<17)) // what both have in their first frame
+	n := int(min(int64(len(p)/width), size/2, 1<<17)) // what both have in their first frame
 	for i := range samples {
-		at := i * n / samples
-		if e == to {
-			text = append(text, p[2*at:2*at+2]...)
-		} else {
-			text = binary.LittleEndian.AppendUint16(text, codec.Narrow(binary.LittleEndian.Uint32(p[4*at:]), to))
-		}
+		text = binary.LittleEndian.AppendUint16(text, narrow(p[i*n/samples*width:]))
 	}
 	return key(text)
 }

@@ -81,6 +81,9 @@ func (u *unpacker) open(d Digest) (f *file, release func(), err error) {
 // caller's to check. left bounds how many other frames may be needed.
 func (u *unpacker) held(dst []byte, f *file, n uint32, left int) (in Digest, err error) {
 	r := &f.table.Rows[n]
+	if r.Codec > codec.Cast {
+		return f.digest, &NewerError{What: "codec", Found: int(r.Codec), Supported: int(codec.Cast)}
+	}
 	if codec.HasBase(r.Codec) != (r.Depth > 0) || int(r.Depth) > left {
 		return f.digest, &sumError{fmt.Sprintf("frame %d has depth %d with codec %d, where %d are left", n, r.Depth, r.Codec, left)}
 	}
@@ -104,7 +107,10 @@ func (u *unpacker) held(dst []byte, f *file, n uint32, left int) (in Digest, err
 	if err != nil {
 		return f.digest, err
 	}
-	return f.digest, u.dec.Decode(dst, stored, r.Codec, r.Param, base)
+	if err := u.dec.Decode(dst, stored, r.Codec, r.Param, base); err != nil {
+		return u.culprit(f, n), err
+	}
+	return f.digest, nil
 }
 
 // basis is the plain bytes that a frame is decoded with.
@@ -159,8 +165,8 @@ func (u *unpacker) base(f *file, r *format.Row, stored []byte) (b basis, in Dige
 	return b, from.digest, nil
 }
 
-// culprit returns the file whose frame does not have its hash: f, of which row
-// n does not, or that of a base below it.
+// culprit returns the file whose frame does not have its hash, or can't be
+// decoded: f, of which row n does not, or that of a base below it.
 func (u *unpacker) culprit(f *file, n uint32) Digest {
 	r := &f.table.Rows[n]
 	if r.Depth == 0 {
@@ -174,15 +180,36 @@ func (u *unpacker) culprit(f *file, n uint32) Digest {
 		}
 	}
 	defer release()
-	m, ok := from.held(r.BaseFrame)
-	if !ok {
-		return from.digest
+	left := int(r.PlainLen)
+	if r.Codec == codec.Cast {
+		stored, err := f.stored(n, u.buf[:])
+		if err != nil {
+			return f.digest
+		}
+		skip, size, err := codec.CastBase(stored, left)
+		if err != nil {
+			return f.digest
+		}
+		left = skip + size
 	}
-	b := &from.table.Rows[m]
 	plain := u.s.frame()
 	defer u.s.frames.Put(plain)
-	if _, err := u.held(plain[:b.PlainLen], from, m, format.MaxDepth); err != nil || blake3.Sum256(plain[:b.PlainLen]) == b.Sum {
-		return f.digest
+	for i := r.BaseFrame; left > 0; i++ {
+		if uint64(i) >= uint64(len(from.table.Rows)) {
+			return from.digest
+		}
+		m, ok := from.held(i)
+		if !ok || from.table.Rows[m].Depth >= r.Depth {
+			return from.digest
+		}
+		b := &from.table.Rows[m]
+		if in, err := u.held(plain[:b.PlainLen], from, m, int(b.Depth)); err != nil {
+			return in
+		}
+		if blake3.Sum256(plain[:b.PlainLen]) != b.Sum {
+			return u.culprit(from, m)
+		}
+		left -= int(b.PlainLen)
 	}
-	return u.culprit(from, m)
+	return f.digest
 }

@@ -9,21 +9,27 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/heftstore/heft/internal/durable"
 )
 
 // update makes golden files that are missing. It never replaces one: what an
 // older release wrote is what every later one has to read.
 var update = flag.Bool("update", false, "write the golden files that are missing")
 
-// vectors are files of format version 1: testdata/vectors/<name>.blob, each
-// with the plain content and the digest that b3sum gives for it.
-var vectors = []struct {
+// vector is a golden file, testdata/vectors/<name>.blob, with the plain content
+// and the digest that b3sum gives for it.
+type vector struct {
 	name    string
 	digest  string
 	layout  string // as layout returns it
 	make    Compression
 	content func() []byte
-}{
+}
+
+// vectors are files of format version 1. The last one says that it is of version
+// 2, which is no more than version 1 with more codecs.
+var vectors = []vector{
 	{"empty", "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262", "", Auto,
 		func() []byte { return nil }},
 	{"raw", "4c9bd68d7f0baa2e167cef98295eb1ec99a3ec8f0656b33dbae943b387f31d5d", "H0", None,
@@ -48,18 +54,22 @@ var vectors = []struct {
 		func() []byte {
 			return cat(repeated("weights\n", mib-8), []byte("another\n"), make([]byte, mib), []byte("mine"))
 		}},
+	{"newer", "a2ed03b8f0c897bc995b0cfa2c6ad60dc871635b98077ed108afc9e2755c9dcc", "H0", Auto,
+		func() []byte { return []byte("from the future") }},
 }
 
 func vectorPath(name string) string {
 	return filepath.Join("testdata", "vectors", name+".blob")
 }
 
-func TestVectors(t *testing.T) {
+// loadVectors returns a store of all golden files.
+func loadVectors(t *testing.T) (*Store, *durable.Mem) {
+	t.Helper()
 	if *update {
 		makeVectors(t)
 	}
 	s, m := newMem(t, nil)
-	for _, v := range vectors {
+	for _, v := range slices.Concat(vectors, vectors2) {
 		file, err := os.ReadFile(vectorPath(v.name))
 		if err != nil {
 			t.Fatal(err)
@@ -73,38 +83,67 @@ func TestVectors(t *testing.T) {
 		}
 		saveFile(t, m, blobPath(d), file)
 	}
-	for _, v := range vectors {
+	return s, m
+}
+
+func TestVectors(t *testing.T) {
+	s, m := loadVectors(t)
+	for i, v := range slices.Concat(vectors, vectors2) {
 		t.Run(v.name, func(t *testing.T) {
 			content := v.content()
 			if got := refSum(content).String(); got != v.digest {
 				t.Fatalf("the plain content has digest %s, not %s", got, v.digest)
 			}
 			wantBlob(t, s, content)
-			if got := layout(t, s, refSum(content)); got != v.layout {
+			got, version := layout(t, s, refSum(content)), byte(1)
+			if i >= len(vectors)-1 {
+				version = 2
+			}
+			if i >= len(vectors) {
+				got += " " + depths(t, s, refSum(content))
+				wantReach(t, s, refSum(content))
+			}
+			if got != v.layout {
 				t.Errorf("layout %s, not %s", got, v.layout)
+			}
+			if file := loadFile(t, m, blobPath(refSum(content))); file[8] != version || file[10] != version {
+				t.Errorf("versions % x", file[8:12])
 			}
 			if info := put(t, s, content); !info.Known {
 				t.Error("put again: not known")
 			}
 		})
 	}
-	// Without its donor the borrower can't be read, and says so.
-	borrower, donor := vectors[len(vectors)-1], vectors[len(vectors)-2]
-	if err := m.Remove(blobPath(Sum(donor.content()))); err != nil {
-		t.Fatal(err)
+	// Without its donor or base a blob can't be read, and says so.
+	for _, pair := range [][2]string{{"borrowed", "repeated"}, {"delta-fp32", "planes-fp32"}, {"cast-fp16", "wide"}} {
+		needs, donor := named(t, pair[0]), named(t, pair[1])
+		if err := m.Remove(blobPath(Sum(donor.content()))); err != nil {
+			t.Fatal(err)
+		}
+		wantCorrupt(t, s, needs.content(), Sum(donor.content()), "without the donor")
 	}
-	wantCorrupt(t, s, borrower.content(), Sum(donor.content()), "without the donor")
 }
 
-// TestNewerVector reads a file that a later release might write: version 2,
-// minimum reader version 2.
+func named(t *testing.T, name string) vector {
+	t.Helper()
+	for _, v := range slices.Concat(vectors, vectors2) {
+		if v.name == name {
+			return v
+		}
+	}
+	t.Fatalf("no vector %s", name)
+	return vector{}
+}
+
+// TestNewerVector reads a file that a later release might write: version 3,
+// minimum reader version 3.
 func TestNewerVector(t *testing.T) {
 	if *update {
 		s, m := newMem(t, nil)
 		d := put(t, s, []byte("from the future")).Digest
-		saveVector(t, "newer", newer(loadFile(t, m, blobPath(d))))
+		saveVector(t, "newer-3", newer(loadFile(t, m, blobPath(d))))
 	}
-	file, err := os.ReadFile(vectorPath("newer"))
+	file, err := os.ReadFile(vectorPath("newer-3"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,22 +151,30 @@ func TestNewerVector(t *testing.T) {
 	d := put(t, s, []byte("from the future")).Digest
 	saveFile(t, m, blobPath(d), file)
 	err = s.Verify(t.Context(), d)
-	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 2 {
-		t.Errorf("%v is not a NewerError for version 2", err)
+	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 3 {
+		t.Errorf("%v is not a NewerError for version 3", err)
 	}
 }
 
 func makeVectors(t *testing.T) {
-	h := hints{}
+	h, k := hints{}, keyed{}
 	made, m := newMem(t, nil)
-	for i, v := range vectors {
+	for _, v := range slices.Concat(vectors, vectors2) {
 		opts := &Options{Compression: v.make}
-		if v.name == "borrowed" {
-			h.learn(t, made, Sum(vectors[i-1].content()))
+		switch v.name {
+		case "borrowed":
+			h.learn(t, made, Sum(named(t, "repeated").content()))
 			opts.Known = h.known
+		case "cast-bf16", "cast-fp16":
+			k.learn(t, made, Sum(named(t, "wide").content()))
+			opts.Similar = k.similar
 		}
 		s := openMem(t, m, opts)
-		d := put(t, s, v.content()).Digest
+		var like []Digest
+		if name := vectorLike[v.name]; name != "" {
+			like = append(like, Sum(named(t, name).content()))
+		}
+		d := putLike(t, s, v.content(), like...).Digest
 		saveVector(t, v.name, loadFile(t, m, blobPath(d)))
 		if d.String() != v.digest {
 			t.Errorf("%s: the digest in the table has to be %s", v.name, d)
@@ -158,8 +205,8 @@ func TestVectorFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"newer.blob"}
-	for _, v := range vectors {
+	want := []string{"newer-3.blob"}
+	for _, v := range slices.Concat(vectors, vectors2) {
 		want = append(want, v.name+".blob")
 	}
 	slices.Sort(want)

@@ -24,6 +24,7 @@ type Writer struct {
 	whole   *blake3.Hasher
 	size    int64                  // in frames so far
 	head    []byte                 // of a stream, as long as cut is nil
+	need    int                    // bytes of head before its structure is looked for again
 	src     io.ReaderAt            // the content from its beginning, if it can be read twice
 	layout  *chunk.Layout          // nil without structure
 	cut     *chunk.Cutter          // nil until the structure is known
@@ -65,6 +66,7 @@ type writeJob struct {
 	wide    home                   // floats that it may be the cast of
 	wideAt  int64                  // where in their blob
 	self    bool                   // it is a cast of this blob's bytes from wideAt on
+	sums    []Digest               // of those, in pieces of a frame
 	spare   *[format.MaxFrame]byte // for the encoded bytes, if need be
 	stored  []byte
 	row     row

@@ -46,9 +46,21 @@ func drawTable(t *rapid.T) *Table {
 		if len(donors) > 0 && rapid.Bool().Draw(t, "delta") {
 			r.Depth = rapid.Uint8Range(1, MaxDepth).Draw(t, "depth")
 			r.Base, r.BaseFrame = rapid.Uint32Range(0, uint32(len(donors)-1)).Draw(t, "base"), u32.Draw(t, "base frame")
+		} else if len(tab.Rows) > 0 && rapid.Bool().Draw(t, "delta to itself") {
+			r.Depth = rapid.Uint8Range(1, MaxDepth).Draw(t, "depth")
+			r.Base, r.BaseFrame = SelfBase, rapid.Uint32Range(0, uint32(len(tab.Rows)-1)).Draw(t, "base row")
 		}
 		held = append(held, uint32(len(tab.Rows)))
 		add(r)
+	}
+	for i := range tab.Rows {
+		if rapid.Bool().Draw(t, "sketch") {
+			s := Sketch{Frame: uint32(i)}
+			for k := range s.Keys {
+				s.Keys[k] = rapid.Uint64().Draw(t, "key")
+			}
+			tab.Sketches = append(tab.Sketches, s)
+		}
 	}
 	return tab
 }
@@ -58,7 +70,7 @@ func footerOf(t *Table, digest Digest) (f *Footer, raw []byte, size int64) {
 	raw = AppendTable(nil, t)
 	f = &Footer{
 		TableOffset: HeaderSize, TableLen: uint64(len(raw)), Rows: uint32(len(t.Rows)), Donors: uint32(len(t.Donors)),
-		Digest: digest, TableSum: blake3.Sum256(raw), Version: Version, MinReader: MinReader,
+		Sketches: uint32(len(t.Sketches)), Digest: digest, TableSum: blake3.Sum256(raw), Version: Version, MinReader: MinReader,
 	}
 	for i := range t.Rows {
 		f.PlainSize += uint64(t.Rows[i].PlainLen)
@@ -104,11 +116,19 @@ func TestOffsets(t *testing.T) {
 	raw := AppendTable(nil, &Table{Donors: []Digest{seq(1)}, Rows: []Row{{
 		Sum: seq(100), PlainLen: 0x01020304, StoredLen: 0x05060708, CRC: 0x090A0B0C, Codec: 13, Param: 14, Place: 15, Depth: 16,
 		Donor: 0x11121314, Frame: 0x15161718, Base: 0x191A1B1C, BaseFrame: 0x1D1E1F20,
-	}}})
-	if len(raw) != 96 || Digest(raw[:32]) != seq(1) || Digest(raw[32:64]) != seq(100) {
+	}}, Sketches: []Sketch{{Frame: 0x21222324, Keys: [SketchKeys]uint64{1 << 50, 2 << 50, 3 << 50, 4 << 50, 5 << 50, 6 << 50, 7 << 50}}}})
+	if len(raw) != 160 || Digest(raw[:32]) != seq(1) || Digest(raw[32:64]) != seq(100) {
 		t.Fatalf("table % x", raw)
 	}
-	row := raw[32:]
+	row, sketch := raw[32:96], raw[96:]
+	if le.Uint32(sketch) != 0x21222324 || le.Uint32(sketch[4:]) != 0 {
+		t.Errorf("sketch % x", sketch)
+	}
+	for i := range SketchKeys {
+		if got := le.Uint64(sketch[8+8*i:]); got != uint64(i+1)<<50 {
+			t.Errorf("key %d of the sketch: %#x", i, got)
+		}
+	}
 	for at, want := range map[int]uint32{32: 0x01020304, 36: 0x05060708, 40: 0x090A0B0C, 48: 0x11121314, 52: 0x15161718, 56: 0x191A1B1C, 60: 0x1D1E1F20} {
 		if got := le.Uint32(row[at:]); got != want {
 			t.Errorf("row at %d: %#x, not %#x", at, got, want)
@@ -117,17 +137,17 @@ func TestOffsets(t *testing.T) {
 	if !bytes.Equal(row[44:48], []byte{13, 14, 15, 16}) {
 		t.Errorf("row at 44: % x", row[44:48])
 	}
-	foot := AppendFooter(nil, &Footer{TableOffset: 1 << 40, TableLen: 2 << 40, PlainSize: 3 << 40, Rows: 4 << 20, Donors: 5 << 20, Digest: seq(7), TableSum: seq(70), Version: 9, MinReader: 9})
+	foot := AppendFooter(nil, &Footer{TableOffset: 1 << 40, TableLen: 2 << 40, PlainSize: 3 << 40, Rows: 4 << 20, Donors: 5 << 20, Sketches: 6 << 20, Digest: seq(7), TableSum: seq(70), Version: 9, MinReader: 9})
 	if len(foot) != 128 || le.Uint64(foot) != 1<<40 || le.Uint64(foot[8:]) != 2<<40 || le.Uint64(foot[16:]) != 3<<40 ||
 		le.Uint32(foot[24:]) != 4<<20 || le.Uint32(foot[28:]) != 5<<20 || Digest(foot[32:64]) != seq(7) || Digest(foot[64:96]) != seq(70) ||
-		le.Uint16(foot[96:]) != 1 || le.Uint16(foot[98:]) != 1 || le.Uint32(foot[100:]) != 0 || string(foot[120:]) != "\x89HEFT\r\n\x1a" {
+		le.Uint16(foot[96:]) != 2 || le.Uint16(foot[98:]) != 2 || le.Uint32(foot[100:]) != 6<<20 || string(foot[120:]) != "\x89HEFT\r\n\x1a" {
 		t.Errorf("footer % x", foot)
 	}
 	sum := blake3.Sum256(foot[:104])
 	if !bytes.Equal(foot[104:120], sum[:16]) {
 		t.Errorf("the footer's checksum is % x", foot[104:120])
 	}
-	if head := AppendHeader(nil); string(head) != "\x89HEFT\r\n\x1a\x01\x00\x01\x00\x00\x00\x00\x00" {
+	if head := AppendHeader(nil); string(head) != "\x89HEFT\r\n\x1a\x02\x00\x02\x00\x00\x00\x00\x00" {
 		t.Errorf("header % x", head)
 	}
 }
@@ -183,7 +203,9 @@ func TestParseFooterRules(t *testing.T) {
 			return b
 		}, "does not fit"},
 		{"plain size", size, func(b []byte) []byte { b[23] = 0x80; seal(b); return b }, "out of range"},
-		{"reserved", size, func(b []byte) []byte { b[103] = 1; seal(b); return b }, "reserved"},
+		{"a sketch that the table has no room for", size, func(b []byte) []byte { b[100] = 1; seal(b); return b }, "table of"},
+		{"more sketches than rows", size, func(b []byte) []byte { b[103] = 1; seal(b); return b }, "sketches"},
+		{"a sketch in a file for readers of version 1", size, func(b []byte) []byte { b[98], b[100] = 1, 1; seal(b); return b }, "reserved"},
 		{"version 0", size, func(b []byte) []byte { b[96] = 0; seal(b); return b }, "version 0"},
 		{"minimum reader version 0", size, func(b []byte) []byte { b[98] = 0; seal(b); return b }, "reader version 0"},
 	} {
@@ -198,19 +220,23 @@ func TestParseFooterRules(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A later release's file that this one can read, and one that it can't.
-	b := bytes.Clone(good)
-	b[96] = 7
-	seal(b)
-	got, err := ParseFooter(b, size)
-	if err != nil || got.Version != 7 {
-		t.Errorf("version 7, minimum reader version 1: %v", err)
+	// A later release's file that this one can read, an earlier one's, and one
+	// that it can't read.
+	for _, v := range [][2]byte{{7, 1}, {7, 2}, {2, 1}, {1, 1}} {
+		b := bytes.Clone(good)
+		b[96], b[98] = v[0], v[1]
+		seal(b)
+		got, err := ParseFooter(b, size)
+		if err != nil || got.Version != uint16(v[0]) || got.MinReader != uint16(v[1]) {
+			t.Errorf("version %d, minimum reader version %d: %v", v[0], v[1], err)
+		}
 	}
-	b[98], b[103], b[8] = 2, 9, 99 // rules that may have changed by then
+	b := bytes.Clone(good)
+	b[96], b[98], b[103], b[8] = 7, 3, 9, 99 // rules that may have changed by then
 	seal(b)
-	_, err = ParseFooter(b, size)
-	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 2 || ne.Supported != MinReader || !strings.Contains(err.Error(), "upgrade") {
-		t.Errorf("minimum reader version 2: %v", err)
+	_, err := ParseFooter(b, size)
+	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 3 || ne.Supported != MinReader || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("minimum reader version 3: %v", err)
 	}
 }
 

@@ -19,7 +19,9 @@ func TestParseTableRules(t *testing.T) {
 				{Sum: Digest{10}, PlainLen: 100, Place: Repeated, Frame: 0},
 				{Sum: Digest{12}, PlainLen: MaxFrame, StoredLen: MaxFrame, Depth: MaxDepth, Base: 1, BaseFrame: 7},
 				{Sum: Digest{13}, PlainLen: 8, StoredLen: 1, Codec: 1, Param: 1},
+				{Sum: Digest{14}, PlainLen: 50, StoredLen: 4, Codec: 5, Depth: 1, Base: SelfBase, BaseFrame: 0},
 			},
+			Sketches: []Sketch{{Frame: 1, Keys: [SketchKeys]uint64{1}}, {Frame: 5}},
 		}
 	}
 	f, raw, _ := footerOf(base(), blob)
@@ -49,6 +51,12 @@ func TestParseTableRules(t *testing.T) {
 		{"held, with a frame", func(t *Table) { t.Rows[0].Frame = 1 }, "row 0", "names a holder"},
 		{"no delta, with a base", func(t *Table) { t.Rows[0].Base = 1 }, "row 0", "names a base"},
 		{"no delta, with a base frame", func(t *Table) { t.Rows[0].BaseFrame = 1 }, "row 0", "names a base"},
+		{"based on itself", func(t *Table) { t.Rows[5].BaseFrame = 5 }, "row 5", "not before it"},
+		{"based on a later row", func(t *Table) { t.Rows[5].BaseFrame = 6 }, "row 5", "not before it"},
+		{"based on a row far beyond", func(t *Table) { t.Rows[5].BaseFrame = 1<<32 - 1 }, "row 5", "not before it"},
+		{"no delta, with a base in its own file", func(t *Table) { t.Rows[0].Base = SelfBase }, "row 0", "names a base"},
+		{"the first row, based on its own file", func(t *Table) { t.Rows[0].Depth, t.Rows[0].Base = 1, SelfBase }, "row 0", "not before it"},
+		{"depth far beyond", func(t *Table) { t.Rows[5].Depth = 255 }, "row 5", "depth"},
 		{"delta of an unknown donor", func(t *Table) { t.Rows[3].Base = 2 }, "row 3", "donor 2 of 2"},
 
 		{"borrowed from an unknown donor", func(t *Table) { t.Rows[1].Donor = 2 }, "row 1", "donor 2 of 2"},
@@ -73,7 +81,12 @@ func TestParseTableRules(t *testing.T) {
 		}, "row 2", "other bytes"},
 		{"repeats a repeated row", func(t *Table) {
 			t.Rows = append(t.Rows, Row{Sum: t.Rows[2].Sum, PlainLen: t.Rows[2].PlainLen, Place: Repeated, Frame: 2})
-		}, "row 5", "other bytes"},
+		}, "row 6", "other bytes"},
+
+		{"sketches in the wrong order", func(t *Table) { t.Sketches[0].Frame, t.Sketches[1].Frame = 5, 1 }, "table", "sketch 1: frame 1"},
+		{"two sketches of a row", func(t *Table) { t.Sketches[1].Frame = 1 }, "table", "sketch 1: frame 1"},
+		{"a sketch of no row", func(t *Table) { t.Sketches[1].Frame = 6 }, "table", "sketch 1: frame 6"},
+		{"a sketch of a row far beyond", func(t *Table) { t.Sketches[1].Frame = 1<<32 - 1 }, "table", "sketch 1: frame 4294967295"},
 	} {
 		tab := base()
 		c.change(tab)
@@ -99,9 +112,21 @@ func TestParseTableRules(t *testing.T) {
 	}
 }
 
+// TestReservedBytesOfSketch sets what a sketch leaves unused.
+func TestReservedBytesOfSketch(t *testing.T) {
+	tab := &Table{Rows: []Row{{PlainLen: 9, StoredLen: 9}}, Sketches: []Sketch{{}}}
+	for at := RowSize + 4; at < RowSize+8; at++ {
+		f, raw, _ := footerOf(tab, Digest{1})
+		raw[at] = 1
+		f.TableSum = blake3.Sum256(raw)
+		_, err := ParseTable(raw, f)
+		wantError(t, "reserved bytes of a sketch", err, "table", "reserved")
+	}
+}
+
 // TestEveryFlippedBitOfTable relies on the table's own hash alone.
 func TestEveryFlippedBitOfTable(t *testing.T) {
-	f, raw, _ := footerOf(&Table{Rows: []Row{{PlainLen: 9, StoredLen: 9}}}, Digest{1})
+	f, raw, _ := footerOf(&Table{Rows: []Row{{PlainLen: 9, StoredLen: 9}}, Sketches: []Sketch{{}}}, Digest{1})
 	for i := range raw {
 		for bit := range 8 {
 			raw[i] ^= 1 << bit
@@ -133,7 +158,7 @@ func FuzzParseFooter(f *testing.F) {
 		if size < 0 || got.TableOffset < HeaderSize || end+FooterSize != uint64(size) || int64(got.PlainSize) < 0 {
 			t.Fatalf("a footer that does not fit a file of %d bytes: %+v", size, got)
 		}
-		if got.Version != Version {
+		if got.Version != Version || got.MinReader != MinReader {
 			return // AppendFooter writes its own
 		}
 		if again := AppendFooter(nil, got); string(again) != string(b) {
@@ -145,16 +170,20 @@ func FuzzParseFooter(f *testing.F) {
 // FuzzParseTable gives any bytes as a table, with a footer that belongs to
 // them.
 func FuzzParseTable(f *testing.F) {
-	f.Add(make([]byte, RowSize), uint16(0))
-	f.Fuzz(func(t *testing.T, b []byte, donors uint16) {
-		if int(donors)*DonorSize > len(b) || (len(b)-int(donors)*DonorSize)%RowSize != 0 {
+	f.Add(make([]byte, RowSize), uint16(0), uint16(0))
+	f.Fuzz(func(t *testing.T, b []byte, donors, sketches uint16) {
+		head, tail := int(donors)*DonorSize, int(sketches)*SketchSize
+		if head+tail > len(b) || (len(b)-head-tail)%RowSize != 0 {
 			return
 		}
-		rows := (len(b) - int(donors)*DonorSize) / RowSize
-		foot := &Footer{TableOffset: HeaderSize, TableLen: uint64(len(b)), Rows: uint32(rows), Donors: uint32(donors), TableSum: blake3.Sum256(b)}
+		rows := (len(b) - head - tail) / RowSize
+		foot := &Footer{
+			TableOffset: HeaderSize, TableLen: uint64(len(b)), Rows: uint32(rows), Donors: uint32(donors), Sketches: uint32(sketches),
+			TableSum: blake3.Sum256(b),
+		}
 		for i := range rows {
 			var r Row
-			parseRow(&r, b[int(donors)*DonorSize+i*RowSize:])
+			parseRow(&r, b[head+i*RowSize:])
 			foot.PlainSize += uint64(r.PlainLen)
 			foot.TableOffset += uint64(r.StoredLen)
 		}
@@ -170,6 +199,11 @@ func FuzzParseTable(f *testing.F) {
 			switch r.Place {
 			case Held:
 				ok = ok && r.StoredLen > 0
+				if r.Depth > 0 && r.Base == SelfBase {
+					ok = ok && int(r.BaseFrame) < i
+				} else if r.Depth > 0 {
+					ok = ok && int(r.Base) < len(tab.Donors)
+				}
 			case Borrowed:
 				ok = ok && int(r.Donor) < len(tab.Donors)
 			case Repeated:
@@ -177,6 +211,11 @@ func FuzzParseTable(f *testing.F) {
 			}
 			if !ok {
 				t.Fatalf("row %d: %+v", i, r)
+			}
+		}
+		for i, s := range tab.Sketches {
+			if int(s.Frame) >= rows || i > 0 && tab.Sketches[i-1].Frame >= s.Frame {
+				t.Fatalf("sketch %d: %+v", i, s)
 			}
 		}
 	})
