@@ -17,7 +17,7 @@ type packer struct {
 	enc  *codec.Encoder
 	dec  *codec.Decoder
 	buf  *[format.MaxFrame]byte // stored bytes of other frames
-	base *[format.MaxFrame]byte
+	base *[format.MaxFrame]byte // of a candidate; nil until there is one
 }
 
 // pack looks a frame up and encodes it if it is new.
@@ -86,6 +86,9 @@ func (p *packer) decodeBase(c candidate) (plain []byte, holder FrameRef, depth i
 	defer done()
 	if depth = int(from.table.Rows[n].Depth); depth >= format.MaxDepth {
 		return nil, holder, 0, false
+	}
+	if p.base == nil {
+		p.base = p.w.s.frame()
 	}
 	plain = p.base[:f.table.Rows[c.frame].PlainLen]
 	if _, err := u.row(plain, f, uint32(c.frame)); err != nil {

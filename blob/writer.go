@@ -139,15 +139,14 @@ func (w *Writer) drop(j *writeJob) {
 }
 
 func (w *Writer) newEncoder() (do func(*writeJob), stop func()) {
-	p := &packer{
-		w: w, enc: w.s.encoders.Get().(*codec.Encoder), buf: w.s.frame(),
-		base: w.s.frame(), dec: w.s.decoder(),
-	}
+	p := &packer{w: w, enc: w.s.encoders.Get().(*codec.Encoder), buf: w.s.frame(), dec: w.s.decoder()}
 	return p.pack, func() {
 		w.s.encoders.Put(p.enc)
 		w.s.decoders.Put(p.dec)
 		w.s.frames.Put(p.buf)
-		w.s.frames.Put(p.base)
+		if p.base != nil {
+			w.s.frames.Put(p.base)
+		}
 	}
 }
 

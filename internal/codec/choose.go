@@ -148,9 +148,6 @@ const (
 // sampleZstd predicts Zstd from two pieces of the frame. Repeats that lie
 // further apart are not seen.
 func (e *Encoder) sampleZstd(plain []byte, k Kind) float64 {
-	if e.quick == nil {
-		e.quick = newZstd(zstd.SpeedFastest, false)
-	}
 	size := zstdSample
 	if k.Elem != Bytes {
 		size = zstdSampleFloat
@@ -164,6 +161,9 @@ func (e *Encoder) sampleZstd(plain []byte, k Kind) float64 {
 	if e.repeats(plain, k) {
 		e.parts = e.zstd().EncodeAll(plain, e.parts[:0])
 		return 8 * float64(len(e.parts))
+	}
+	if e.quick == nil {
+		e.quick = newZstd(zstd.SpeedFastest, false)
 	}
 	total := 0
 	for _, at := range [2]int{len(plain) / 4, max(3*len(plain)/4-size/2, 0)} {
