@@ -47,11 +47,15 @@ func (r *relative) over(off int64) int {
 type relatives struct {
 	mu   sync.Mutex
 	seen map[Digest]*relative // nil for one that can't be read
+	size int                  // rows and tensors in all
 }
 
-// maxRelatives bounds how many are kept, and with that memory: a table takes
-// 100 bytes a frame.
-const maxRelatives = 256
+// maxRelatives bounds how many are kept, maxEntries their rows and tensors, and
+// with that memory: a row takes 100 bytes, a tensor some 150.
+const (
+	maxRelatives = 256
+	maxEntries   = 1 << 19
+)
 
 // get returns the blob d, or nil if it can't be had: then it is no relative.
 func (c *relatives) get(ctx context.Context, s *Store, d Digest) *relative {
@@ -60,8 +64,8 @@ func (c *relatives) get(ctx context.Context, s *Store, d Digest) *relative {
 	if r, ok := c.seen[d]; ok {
 		return r
 	}
-	if c.seen == nil || len(c.seen) >= maxRelatives {
-		c.seen = map[Digest]*relative{}
+	if c.seen == nil || len(c.seen) >= maxRelatives || c.size > maxEntries {
+		c.seen, c.size = map[Digest]*relative{}, 0
 	}
 	r, err := s.relative(ctx, d)
 	if err != nil {
@@ -70,6 +74,9 @@ func (c *relatives) get(ctx context.Context, s *Store, d Digest) *relative {
 	}
 	if ctx.Err() == nil {
 		c.seen[d] = r
+		if r != nil {
+			c.size += len(r.starts) + len(r.tensors)
+		}
 	}
 	return r
 }
