@@ -261,6 +261,10 @@ func (s *Store) Dir() string {
 	return ""
 }
 
+// DonorLevels is how far the donors of donors matter: a frame that is borrowed,
+// and each base below it, may be in another blob.
+const DonorLevels = 1 + format.MaxDepth
+
 // Info describes a stored blob.
 type Info struct {
 	Digest Digest

@@ -186,20 +186,42 @@ func (tx *Tx) checkBlobs(v *Version, files []File) error {
 		if err != nil {
 			return fmt.Errorf("index: looking for blob %s: %w", d, err)
 		}
-		for _, donor := range info.Donors {
-			_, err := tx.stat(donor)
-			if errors.Is(err, blob.ErrNotFound) {
-				return &MissingBlobError{Digest: donor, For: d}
-			}
-			if err != nil {
-				return fmt.Errorf("index: looking for blob %s, from which %s borrows: %w", donor, d, err)
-			}
+		if err := tx.checkDonors(d, info.Donors); err != nil {
+			return err
 		}
 	}
 	for _, f := range files {
 		if info := tx.known[f.Digest]; info.Size != f.Size {
 			return fmt.Errorf("index: file %q is said to have %d bytes, but its blob %s has %d: %w", f.Path, f.Size, f.Digest, info.Size, fs.ErrInvalid)
 		}
+	}
+	return nil
+}
+
+// checkDonors checks that the donors of the blob d are there, and theirs, as far
+// as d may need them.
+func (tx *Tx) checkDonors(d blob.Digest, donors []blob.Digest) error {
+	seen := map[blob.Digest]bool{}
+	for level := range blob.DonorLevels {
+		var next []blob.Digest
+		for _, donor := range donors {
+			if seen[donor] {
+				continue
+			}
+			seen[donor] = true
+			info, err := tx.stat(donor)
+			if errors.Is(err, blob.ErrNotFound) {
+				return &MissingBlobError{Digest: donor, For: d}
+			}
+			if _, damaged := errors.AsType[*blob.CorruptError](err); damaged && level > 0 {
+				continue // which of its frames are needed can't be told; verify names it
+			}
+			if err != nil {
+				return fmt.Errorf("index: looking for blob %s, which %s needs: %w", donor, d, err)
+			}
+			next = append(next, info.Donors...)
+		}
+		donors = next
 	}
 	return nil
 }
