@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"io"
 	"slices"
-	"sort"
 	"strconv"
 	"sync"
 
@@ -35,12 +34,6 @@ func tensorKey(t *chunk.Tensor) string {
 
 // at returns the number of the row that begins at the plain offset off.
 func (r *relative) at(off int64) (int, bool) { return slices.BinarySearch(r.starts, off) }
-
-// over returns the number of the row that has the plain offset off, which is
-// at least 0.
-func (r *relative) over(off int64) int {
-	return sort.Search(len(r.starts), func(i int) bool { return r.starts[i] > off }) - 1
-}
 
 // relatives are what a Batch has looked at, so that several files of a version
 // read the tables of their relatives once.
@@ -107,6 +100,9 @@ type home struct {
 	start int64     // plain offset
 	self  bool      // in the blob that is being written
 }
+
+// known reports whether there is one.
+func (h home) known() bool { return h.self || h.rel != nil }
 
 // kin is what a Writer knows of the blobs that its content may be like.
 type kin struct {
@@ -185,14 +181,15 @@ func (k *kin) find(keys []uint64, rank func(*relative, int) float64) (best home)
 			}
 		}
 	}
+	refs = refs[:min(len(refs), maxCandidates)]
 	least := 0.0
-	for _, ref := range refs[:min(len(refs), maxCandidates)] {
+	for _, ref := range refs {
 		r := k.cache.get(k.ctx, k.s, ref.Blob)
 		if r == nil || uint64(ref.Frame) >= uint64(len(r.starts)) {
 			continue
 		}
 		h := home{rel: r, start: r.starts[ref.Frame]}
-		if rank == nil {
+		if rank == nil || len(refs) == 1 { // ranking decodes a frame
 			return h
 		}
 		if bits := rank(r, int(ref.Frame)); best.rel == nil || bits < least {
@@ -220,23 +217,26 @@ func (k *kin) bits(r *relative, frame int, t *chunk.Tensor, p []byte) float64 {
 
 // candidate is the frame of a relative that may be the base of another.
 type candidate struct {
-	rel   *relative
+	rel   *relative // nil for none
 	frame int
 }
 
 // frameBase returns the frame that is at the same place as n bytes at the
 // offset at of the current tensor, or of the file if there is none.
-func (k *kin) frameBase(span chunk.Span, at int64, n int) (candidate, bool) {
+func (k *kin) frameBase(span chunk.Span, at int64, n int) candidate {
 	r, off := k.base.rel, k.base.start+span.At
 	if span.Tensor < 0 {
 		if len(k.like) == 0 {
-			return candidate{}, false
+			return candidate{}
 		}
 		r, off = k.cache.get(k.ctx, k.s, k.like[0]), at
 	}
 	if r == nil {
-		return candidate{}, false
+		return candidate{}
 	}
 	i, ok := r.at(off)
-	return candidate{r, i}, ok && int(r.table.Rows[i].PlainLen) == n
+	if !ok || int(r.table.Rows[i].PlainLen) != n {
+		return candidate{}
+	}
+	return candidate{r, i}
 }

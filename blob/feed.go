@@ -239,8 +239,8 @@ func (w *Writer) relate(j *writeJob, span chunk.Span) {
 			w.kin.tensor, w.kin.base, w.kin.wide = span.Tensor, home{}, home{}
 		}
 	}
-	j.base, j.hasBase = w.kin.frameBase(span, j.at, j.n)
-	if e := span.Kind.Elem; span.Tensor >= 0 && (e == codec.BF16 || e == codec.F16) && (w.kin.wide.self || w.kin.wide.rel != nil) {
+	j.base = w.kin.frameBase(span, j.at, j.n)
+	if e := span.Kind.Elem; span.Tensor >= 0 && (e == codec.BF16 || e == codec.F16) && w.kin.wide.known() {
 		j.wide, j.wideAt = w.kin.wide, w.kin.wide.start+2*span.At
 	}
 }

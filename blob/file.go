@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/heftstore/heft/internal/codec"
@@ -93,6 +94,12 @@ func (b *file) place() {
 		at += int64(b.table.Rows[i].StoredLen)
 		start += int64(b.table.Rows[i].PlainLen)
 	}
+}
+
+// rowAt returns the number of the row that has the plain offset off, of rows that
+// begin at starts: at 0 and ascending.
+func rowAt(starts []int64, off int64) int {
+	return sort.Search(len(starts), func(i int) bool { return starts[i] > off }) - 1
 }
 
 // readAt fills p. A file that ends early was cut while it was open: that is

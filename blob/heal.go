@@ -2,7 +2,6 @@ package blob
 
 import (
 	"errors"
-	"hash/crc32"
 	"slices"
 
 	"github.com/heftstore/heft/internal/chunk"
@@ -109,9 +108,8 @@ func (m *materializer) add(plain []byte, k codec.Kind, keys []uint64) error {
 	spare := m.w.s.frame()
 	defer m.w.s.frames.Put(spare)
 	r := row{Row: format.Row{Sum: Sum(plain), PlainLen: uint32(len(plain))}, keys: keys, kind: k}
-	var stored []byte
-	stored, r.Codec, r.Param = m.enc.Encode(spare[:0], plain, k, nil)
-	r.StoredLen, r.CRC = uint32(len(stored)), crc32.Checksum(stored, castagnoli)
+	stored, id, param := m.enc.Encode(spare[:0], plain, k, nil)
+	r.hold(stored, id, param)
 	return m.w.out.add(r, stored)
 }
 

@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"slices"
 
+	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/format"
 	"github.com/zeebo/blake3"
@@ -176,6 +178,12 @@ func (o *output) table() (*format.Table, error) {
 		}
 	}
 	return t, nil
+}
+
+// hold says how the frame's stored bytes, which its own file has, are encoded.
+func (r *row) hold(stored []byte, id codec.ID, param uint8) {
+	r.StoredLen, r.CRC = uint32(len(stored)), crc32.Checksum(stored, castagnoli)
+	r.Codec, r.Param = id, param
 }
 
 // donor returns the other blob that a row needs.

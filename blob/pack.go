@@ -1,7 +1,6 @@
 package blob
 
 import (
-	"hash/crc32"
 	"io"
 
 	"github.com/heftstore/heft/internal/chunk"
@@ -41,16 +40,14 @@ func (p *packer) pack(j *writeJob) {
 		j.kind = chunk.Probe(plain)
 	}
 	j.row.kind = j.kind
-	if (j.wide.self || j.wide.rel != nil) && p.cast(j, plain) {
+	if j.wide.known() && p.cast(j, plain) {
 		return
 	}
 	var base []byte
-	ref, depth, ok := FrameRef{}, 0, false
-	if j.hasBase && j.kind.Elem != codec.Bytes {
-		base, ref, depth, ok = p.decodeBase(j.base)
-	}
-	if !ok {
-		base = nil
+	var ref FrameRef
+	var depth int
+	if j.base.rel != nil && j.kind.Elem != codec.Bytes {
+		base, ref, depth = p.decodeBase(j.base)
 	}
 	p.encode(j, base)
 	if j.row.Codec == codec.Delta {
@@ -61,40 +58,40 @@ func (p *packer) pack(j *writeJob) {
 // relatives reports whether the frame is the very one at its place in a
 // relative.
 func (p *packer) relatives(j *writeJob, plain []byte) (FrameRef, bool) {
-	if !j.hasBase || Digest(j.base.rel.table.Rows[j.base.frame].Sum) != Digest(j.row.Sum) {
+	if j.base.rel == nil || Digest(j.base.rel.table.Rows[j.base.frame].Sum) != Digest(j.row.Sum) {
 		return FrameRef{}, false
 	}
 	return p.w.lent(FrameRef{Blob: j.base.rel.digest, Frame: uint32(j.base.frame)}, &j.row.Row, plain, p.buf)
 }
 
 // decodeBase returns the plain bytes of a candidate, the frame that holds them
-// and its depth. It is not ok if they can't be had, or are too deep already.
-func (p *packer) decodeBase(c candidate) (plain []byte, holder FrameRef, depth int, ok bool) {
+// and its depth; nil if they can't be had, or are too deep already.
+func (p *packer) decodeBase(c candidate) (plain []byte, holder FrameRef, depth int) {
 	u := unpacker{s: p.w.s, donors: &p.w.donors, dec: p.dec, buf: p.buf}
 	f, release, err := u.open(c.rel.digest)
 	if err != nil {
-		return nil, holder, 0, false
+		return nil, holder, 0
 	}
 	defer release()
 	if c.frame >= len(f.table.Rows) {
-		return nil, holder, 0, false // healed meanwhile
+		return nil, holder, 0 // healed meanwhile
 	}
 	from, n, done, err := u.holder(f, uint32(c.frame))
 	if err != nil {
-		return nil, holder, 0, false
+		return nil, holder, 0
 	}
 	defer done()
 	if depth = int(from.table.Rows[n].Depth); depth >= format.MaxDepth {
-		return nil, holder, 0, false
+		return nil, holder, 0
 	}
 	if p.base == nil {
 		p.base = p.w.s.frame()
 	}
 	plain = p.base[:f.table.Rows[c.frame].PlainLen]
 	if _, err := u.row(plain, f, uint32(c.frame)); err != nil {
-		return nil, holder, 0, false
+		return nil, holder, 0
 	}
-	return plain, FrameRef{Blob: from.digest, Frame: n}, depth, true
+	return plain, FrameRef{Blob: from.digest, Frame: n}, depth
 }
 
 // encode encodes the frame, with base if that is not nil.
@@ -106,9 +103,9 @@ func (p *packer) encode(j *writeJob, base []byte) {
 		}
 		spare = j.spare[:0]
 	}
-	j.stored, j.row.Codec, j.row.Param = p.enc.Encode(spare, j.plain[:j.n], j.kind, base)
-	j.row.StoredLen = uint32(len(j.stored))
-	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
+	stored, id, param := p.enc.Encode(spare, j.plain[:j.n], j.kind, base)
+	j.stored = stored
+	j.row.hold(stored, id, param)
 }
 
 // minCast is the shortest frame that is a cast, in bytes. A cast takes 4, and no
@@ -152,9 +149,8 @@ func (p *packer) cast(j *writeJob, plain []byte) bool {
 		j.row.base, j.row.Depth = FrameRef{}, 0
 		return false
 	}
-	j.stored, j.row.Codec, j.row.Param, j.self = stored, codec.Cast, param, j.wide.self
-	j.row.StoredLen = uint32(len(j.stored))
-	j.row.CRC = crc32.Checksum(j.stored, castagnoli)
+	j.stored, j.self = stored, j.wide.self
+	j.row.hold(stored, codec.Cast, param)
 	return true
 }
 
@@ -169,7 +165,7 @@ func (p *packer) wideBase(buf *[wideFrames * format.MaxFrame]byte, r *relative, 
 		return first, 0, 0, false
 	}
 	defer release()
-	i := r.over(off)
+	i := rowAt(r.starts, off)
 	at = int(off - r.starts[i])
 	end, reach := 0, 0
 	for k := 0; end < at+n; k++ {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"sort"
 	"sync"
 
 	"github.com/heftstore/heft/internal/codec"
@@ -68,9 +67,7 @@ func (r *Reader) Close() error {
 
 // frameAt returns the number of the frame that holds the plain offset off,
 // which is below Size.
-func (r *Reader) frameAt(off int64) int {
-	return sort.Search(len(r.f.starts), func(i int) bool { return r.f.starts[i] > off }) - 1
-}
+func (r *Reader) frameAt(off int64) int { return rowAt(r.f.starts, off) }
 
 // decode fills dst with frame i, checked.
 func (r *Reader) decode(dst []byte, i int, dec *codec.Decoder, buf *[format.MaxFrame]byte) error {

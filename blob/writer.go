@@ -55,22 +55,21 @@ type row struct {
 
 // writeJob is one frame on its way to the file.
 type writeJob struct {
-	num     int
-	at      int64 // plain offset
-	plain   *[format.MaxFrame]byte
-	n       int
-	kind    codec.Kind
-	probe   bool // kind is not known
-	base    candidate
-	hasBase bool
-	wide    home                   // floats that it may be the cast of
-	wideAt  int64                  // where in their blob
-	self    bool                   // it is a cast of this blob's bytes from wideAt on
-	sums    []Digest               // of those, in pieces of a frame
-	spare   *[format.MaxFrame]byte // for the encoded bytes, if need be
-	stored  []byte
-	row     row
-	err     error
+	num    int
+	at     int64 // plain offset
+	plain  *[format.MaxFrame]byte
+	n      int
+	kind   codec.Kind
+	probe  bool                   // kind is not known
+	base   candidate              // an earlier state of it
+	wide   home                   // floats that it may be the cast of
+	wideAt int64                  // where in their blob
+	self   bool                   // it is a cast of this blob's bytes from wideAt on
+	sums   []Digest               // of those, in pieces of a frame
+	spare  *[format.MaxFrame]byte // for the encoded bytes, if need be
+	stored []byte
+	row    row
+	err    error
 }
 
 // Writer returns a Writer whose Commit makes the blob durable.
