@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 
@@ -15,12 +16,12 @@ import (
 // apart from the codecs that it is compared with. Frames that are no floats
 // count as bytes.
 func bound(file, base []byte) (bits float64, err error) {
-	l, err := chunk.Scan(bytesAt(file), int64(len(file)))
+	l, err := chunk.Scan(bytes.NewReader(file), int64(len(file)))
 	if err != nil {
 		return 0, err
 	}
 	homes := map[string]int64{} // of the base's tensors
-	if lb, err := chunk.Scan(bytesAt(base), int64(len(base))); err != nil {
+	if lb, err := chunk.Scan(bytes.NewReader(base), int64(len(base))); err != nil {
 		return 0, err
 	} else if lb != nil {
 		for _, t := range lb.Tensors {
@@ -57,12 +58,6 @@ func bound(file, base []byte) (bits float64, err error) {
 		at += n
 	}
 	return bits, nil
-}
-
-type bytesAt []byte
-
-func (b bytesAt) ReadAt(p []byte, off int64) (int, error) {
-	return copy(p, b[min(off, int64(len(b))):]), nil
 }
 
 func entropy[K comparable](h map[K]int) (bits float64) {
