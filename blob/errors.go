@@ -80,3 +80,8 @@ func damage(err error) bool {
 type sumError struct{ reason string }
 
 func (e *sumError) Error() string { return e.reason }
+
+// notSound says that the blob d has to be put again.
+func notSound(d Digest) error {
+	return fmt.Errorf("%w: the blob %s is there but damaged; putting its content again heals it", ErrNotFound, d)
+}

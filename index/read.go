@@ -53,6 +53,12 @@ func (tx *Tx) ByStatus(status string) iter.Seq2[*Version, error] {
 	return tx.versions(bucketStatus, pair(status, ""))
 }
 
+// InStatus lists the versions of a name that have a status, in the order of
+// Versions.
+func (tx *Tx) InStatus(n name.Name, status string) iter.Seq2[*Version, error] {
+	return tx.versions(bucketStatus, pair(status, string(pair(n.String(), ""))))
+}
+
 // versions lists the versions whose ids are the values in b under a prefix.
 func (tx *Tx) versions(b bucket, prefix []byte) iter.Seq2[*Version, error] {
 	return func(yield func(*Version, error) bool) {

@@ -28,6 +28,7 @@ type Version struct {
 	Hash         blob.Digest     `json:"hash"`            // of the only file, or the manifest when there are several
 	Files        int             `json:"file_count"`      // number of files
 	Parent       uuid.UUID       `json:"parent,omitzero"` // zero for none; it may be deleted since
+	Origin       json.RawMessage `json:"origin,omitzero"` // canonical JSON, nil for none: where it was imported from
 	Seq          uint64          `json:"seq"`             // of the journal record that registered it
 }
 

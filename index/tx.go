@@ -70,7 +70,7 @@ func (tx *Tx) writable() error {
 
 // Register makes the version v known. It sets the fields that follow from
 // others: Files, Size, Hash, Seq, and RegisteredAt and UpdatedAt if they are
-// zero; Metadata becomes canonical.
+// zero; Metadata and Origin become canonical.
 //
 // It returns a [*DuplicateError] if the id, or the name and version, is taken, a
 // [*PathConflictError], a [*MissingBlobError] if the store lacks the manifest, a
@@ -112,7 +112,7 @@ func (tx *Tx) Register(v *Version, files []File) error {
 		return err
 	}
 	// A copy: the record must not change with what the caller does to v.
-	w.Metadata = bytes.Clone(w.Metadata)
+	w.Metadata, w.Origin = bytes.Clone(w.Metadata), bytes.Clone(w.Origin)
 	*v = w
 	return nil
 }
@@ -129,6 +129,9 @@ func complete(v *Version, files []File, tx *Tx) (err error) {
 		return err
 	}
 	if v.Metadata, err = canonical(v.Metadata); err != nil {
+		return err
+	}
+	if v.Origin, err = canonical(v.Origin); err != nil {
 		return err
 	}
 	v.Files, v.Size, v.Hash = len(files), 0, v.Manifest

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
-	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 )
 
@@ -28,14 +25,16 @@ const WeightsFile = "weights.bin"
 // Its methods are safe for concurrent use, so that several files can be put at
 // once.
 type Draft struct {
-	r     *Registry
-	rec   index.Version
-	next  bool // the version is to be the next number
-	batch *blob.Batch
-	base  []File // of the parent, or else of the latest version: what the files may be like
+	r       *Registry
+	rec     index.Version
+	aliases []name.Alias
+	next    bool // the version is to be the next number
+	batch   *blob.Batch
+	bulk    *Bulk  // nil unless it is one of its Drafts
+	base    []File // of the parent, or else of the latest version: what the files may be like
 
 	mu    sync.Mutex
-	sums  map[blob.Digest]SHA256 // nil unless they are wanted
+	sums  map[blob.Digest]SHA256 // those that were computed
 	files map[name.Path]Stored
 	dirs  map[string]int // folders that the files imply, with how many imply each
 	done  bool
@@ -47,6 +46,9 @@ type Stored struct {
 	Known   bool  `json:"known"`   // its content was in the store already
 	Written int64 `json:"written"` // bytes that were written for it
 
+	// SHA256 is zero unless it was asked for when the content was put.
+	SHA256 SHA256 `json:"sha256,omitzero"`
+
 	// Parts is how its content is stored, by this Put or an earlier one.
 	Parts blob.Parts `json:"parts"`
 }
@@ -56,19 +58,39 @@ type Stored struct {
 // ErrInvalid, ErrDuplicate if the version exists already, or ErrNotFound if
 // the parent does not. The caller ends it with Commit, and always with Close.
 func (r *Registry) Begin(ctx context.Context, m Model) (*Draft, error) {
-	d := &Draft{r: r, next: m.Version == "", batch: r.store.Batch(), files: map[name.Path]Stored{}, dirs: map[string]int{}}
-	if r.sha {
-		d.sums = map[blob.Digest]SHA256{}
-	}
-	var err error
-	if d.rec, err = r.record(&m); err != nil {
+	d, err := r.newDraft(&m, r.store.Batch())
+	if err != nil {
 		return nil, err
 	}
-	err = r.view(ctx, func(v *view) error {
-		if err := v.checkParent(&d.rec); err != nil {
-			return err
+	return d, d.begin(ctx, nil)
+}
+
+// newDraft parses what a caller says of a version.
+func (r *Registry) newDraft(m *Model, batch *blob.Batch) (d *Draft, err error) {
+	d = &Draft{r: r, next: m.Version == "", batch: batch, sums: map[blob.Digest]SHA256{}, files: map[name.Path]Stored{}, dirs: map[string]int{}}
+	if d.rec, err = r.record(m); err != nil {
+		return nil, err
+	}
+	for _, text := range m.Aliases {
+		a, err := name.ParseAlias(text)
+		if err != nil {
+			return nil, fmt.Errorf("registry: %w", err)
 		}
-		if d.base, err = v.base(&d.rec); err != nil {
+		d.aliases = append(d.aliases, a)
+	}
+	return d, nil
+}
+
+// begin checks that the version can be made, as far as that is known now. like,
+// if it is not nil, is another draft that its files may be like: its parent, if
+// it has one.
+func (d *Draft) begin(ctx context.Context, like *Draft) error {
+	return d.r.view(ctx, func(v *view) (err error) {
+		if like != nil {
+			d.base = like.plainFiles()
+		} else if err := v.checkParent(&d.rec); err != nil {
+			return err
+		} else if d.base, err = v.base(&d.rec); err != nil {
 			return err
 		}
 		if d.next {
@@ -83,10 +105,6 @@ func (r *Registry) Begin(ctx context.Context, m Model) (*Draft, error) {
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
 // checkParent returns ErrNotFound if there is no version that rec names as its
@@ -150,10 +168,13 @@ func (r *Registry) record(m *Model) (rec index.Version, err error) {
 	if err != nil {
 		return rec, err
 	}
-	if m.RegisteredAt < 0 {
-		return rec, fmt.Errorf("%w: the registration time %d is before 1970", ErrInvalid, m.RegisteredAt)
+	if m.RegisteredAt < 0 || m.UpdatedAt < 0 {
+		return rec, fmt.Errorf("%w: the time of registration %d, or of the last change %d, is before 1970", ErrInvalid, m.RegisteredAt, m.UpdatedAt)
 	}
-	rec.ID, rec.Parent, rec.RegisteredAt = m.ID, m.Parent, m.RegisteredAt
+	rec.ID, rec.Parent, rec.RegisteredAt, rec.UpdatedAt = m.ID, m.Parent, m.RegisteredAt, m.UpdatedAt
+	if rec.Origin, err = m.Origin.encode(); err != nil {
+		return rec, err
+	}
 	if rec.ID == uuid.Nil {
 		rec.ID = uuid.New()
 	}
@@ -167,6 +188,21 @@ var errDone = fmt.Errorf("registry: the draft is closed: %w", fs.ErrClosed)
 // *NameError for a bad path and ErrDuplicate for one that the Draft has
 // already or that would be both file and folder; src is then not read.
 func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error) {
+	if d.r.sha {
+		return d.PutSHA256(ctx, p, src)
+	}
+	return d.putHashed(ctx, p, src, nil)
+}
+
+// PutSHA256 is Put and computes the SHA-256 of the content in the same pass,
+// which is recorded with the version.
+func (d *Draft) PutSHA256(ctx context.Context, p string, src io.Reader) (Stored, error) {
+	src, sum := newHashing(src)
+	return d.putHashed(ctx, p, src, sum)
+}
+
+// putHashed is Put. sum, if it is not nil, returns the SHA-256 of what was read.
+func (d *Draft) putHashed(ctx context.Context, p string, src io.Reader, sum func() SHA256) (Stored, error) {
 	at, err := name.ParsePath(p)
 	if err != nil {
 		return Stored{}, fmt.Errorf("registry: %w", err)
@@ -174,35 +210,74 @@ func (d *Draft) Put(ctx context.Context, p string, src io.Reader) (Stored, error
 	if err := d.reserve(at); err != nil {
 		return Stored{}, err
 	}
-	sum := func() SHA256 { return SHA256{} }
-	if d.sums != nil {
-		src, sum = newHashing(src)
-	}
 	info, err := d.batch.PutLike(ctx, src, d.like(at))
-	var hashed SHA256
-	if err == nil {
-		hashed = sum()
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err != nil {
-		delete(d.files, at)
-		for _, dir := range parents(at) {
-			if d.dirs[dir.String()]--; d.dirs[dir.String()] == 0 {
-				delete(d.dirs, dir.String())
-			}
-		}
+		d.unreserve(at)
 		return Stored{}, fmt.Errorf("registry: storing %s of %s: %w", p, d.rec.Name, err)
 	}
-	s := Stored{File: File{Path: p, Digest: info.Digest, Size: info.Size}, Known: info.Known, Parts: info.Parts}
+	if sum == nil {
+		return d.put(at, info, nil), nil
+	}
+	return d.put(at, info, new(sum())), nil
+}
+
+// Adopt makes content that the store has already the file p of the version,
+// without reading it from anywhere else; every stored byte of it is checked. It
+// returns what Put does, and ErrNotFound if the store does not have the content,
+// or not undamaged: Put it then.
+func (d *Draft) Adopt(ctx context.Context, p string, content blob.Digest) (Stored, error) {
+	at, err := name.ParsePath(p)
+	if err != nil {
+		return Stored{}, fmt.Errorf("registry: %w", err)
+	}
+	if err := d.reserve(at); err != nil {
+		return Stored{}, err
+	}
+	info, err := d.batch.Adopt(ctx, content)
+	if err != nil {
+		d.unreserve(at)
+		if errors.Is(err, blob.ErrNotFound) {
+			err = fmt.Errorf("%w: the content of %s of %s: %w", ErrNotFound, p, d.rec.Name, err)
+		}
+		return Stored{}, named(err)
+	}
+	return d.put(at, info, nil), nil
+}
+
+// put notes a file that was stored, and its SHA-256 unless that is nil.
+func (d *Draft) put(at name.Path, info blob.Info, sum *SHA256) Stored {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Stored{File: File{Path: at.String(), Digest: info.Digest, Size: info.Size}, Known: info.Known, Parts: info.Parts}
 	if !info.Known {
 		s.Written = info.Stored
 	}
-	d.files[at] = s
-	if d.sums != nil {
-		d.sums[info.Digest] = hashed
+	if sum != nil {
+		s.SHA256 = *sum
+		d.sums[info.Digest] = *sum
 	}
-	return s, nil
+	d.files[at] = s
+	return s
+}
+
+// unreserve gives back what reserve took.
+func (d *Draft) unreserve(at name.Path) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.files, at)
+	for _, dir := range parents(at) {
+		if d.dirs[dir.String()]--; d.dirs[dir.String()] == 0 {
+			delete(d.dirs, dir.String())
+		}
+	}
+}
+
+// plainFiles returns the files that were stored so far.
+func (d *Draft) plainFiles() (files []File) {
+	for _, s := range d.Files() {
+		files = append(files, s.File)
+	}
+	return files
 }
 
 // base returns the files that those of rec may be a later state of: its
@@ -276,58 +351,6 @@ func parents(p name.Path) (dirs []name.Path) {
 	return dirs
 }
 
-// PutFS stores every file of fsys under its path there, the largest first: a
-// smaller one, in narrower floats, may then be stored as what it was made from.
-// Links are followed as far as fsys follows them (os.Root.FS does within the
-// root); a link to a folder, or anything else that is not a file or folder, is
-// an error that wraps ErrInvalid.
-func (d *Draft) PutFS(ctx context.Context, fsys fs.FS) error {
-	type entry struct {
-		path string
-		size int64
-	}
-	var all []entry
-	err := fs.WalkDir(fsys, ".", func(p string, e fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return fmt.Errorf("registry: reading the folder to store: %w", err)
-		}
-		if e.IsDir() {
-			return nil
-		}
-		info, err := fs.Stat(fsys, p)
-		if err != nil {
-			return fmt.Errorf("registry: reading the folder to store: %w", err)
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%w: %s is neither a file nor a folder: leave it out, or put what it leads to", ErrInvalid, p)
-		}
-		all = append(all, entry{p, info.Size()})
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(b.size, a.size) })
-	for _, e := range all {
-		if err := d.putFrom(ctx, fsys, e.path); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *Draft) putFrom(ctx context.Context, fsys fs.FS, p string) error {
-	f, err := fsys.Open(p)
-	if err != nil {
-		return fmt.Errorf("registry: reading the folder to store: %w", err)
-	}
-	_, err = d.Put(ctx, p, f)
-	return errors.Join(err, f.Close())
-}
-
 // Files returns what was stored so far, by path.
 func (d *Draft) Files() []Stored {
 	d.mu.Lock()
@@ -353,83 +376,49 @@ func (d *Draft) Commit(ctx context.Context) (*Model, error) {
 	if d.done {
 		return nil, errDone
 	}
-	rec := d.rec
-	if rec.RegisteredAt == 0 {
-		rec.RegisteredAt = d.r.now()
-	}
-	files := make([]index.File, 0, len(d.files))
-	for p, s := range d.files {
-		if s.Path == "" {
-			return nil, fmt.Errorf("%w: %s is still being put", ErrConflict, p)
-		}
-		files = append(files, index.File{Path: p, Digest: s.Digest, Size: s.Size})
-		rec.Size += s.Size
-	}
-	slices.SortFunc(files, func(a, b index.File) int { return strings.Compare(a.Path.String(), b.Path.String()) })
-	rec.Files = len(files)
 	for {
-		m, err := d.commit(ctx, rec, files)
+		rec, files, err := d.finished()
+		if err != nil {
+			return nil, err
+		}
+		if d.next {
+			if rec.Version, err = d.r.nextNumber(ctx, rec.Name); err != nil {
+				return nil, err
+			}
+		}
+		c := &closing{d: d, rec: rec, files: files}
+		if err := c.seal(ctx); err != nil {
+			return nil, err
+		}
+		err = d.r.registerAll(ctx, "register", Note{}, d.batch, []*closing{c})
 		if dup, ok := errors.AsType[*index.DuplicateError](err); ok && d.next && dup.ID != rec.ID {
 			continue // another writer took the number: each round one of them got on
 		}
 		if err != nil {
 			return nil, err
 		}
-		d.done = true
-		return m, nil
+		return c.model, nil
 	}
 }
 
-func (d *Draft) commit(ctx context.Context, rec index.Version, files []index.File) (m *Model, err error) {
-	if d.next {
-		if rec.Version, err = d.r.nextNumber(ctx, rec.Name); err != nil {
-			return nil, err
+// finished returns the record of the version with its files, ascending by path.
+// The caller holds mu.
+func (d *Draft) finished() (rec index.Version, files []index.File, err error) {
+	rec = d.rec
+	if rec.RegisteredAt == 0 {
+		rec.RegisteredAt = d.r.now()
+	}
+	files = make([]index.File, 0, len(d.files))
+	for p, s := range d.files {
+		if s.Path == "" {
+			return rec, nil, fmt.Errorf("%w: %s is still being put", ErrConflict, p)
 		}
+		files = append(files, index.File{Path: p, Digest: s.Digest, Size: s.Size})
+		rec.Size += s.Size
 	}
-	raw, err := canon.Marshal(newManifest(&rec, files))
-	if err != nil {
-		return nil, fmt.Errorf("%w: the manifest: %w", ErrInvalid, err)
-	}
-	info, err := d.batch.Put(ctx, bytes.NewReader(raw))
-	if err == nil {
-		err = d.batch.Sync(ctx)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("registry: storing the manifest of %s: %w", refOf(&rec), err)
-	}
-	rec.Manifest, rec.Hash = info.Digest, info.Digest
-	if len(files) == 1 {
-		rec.Hash = files[0].Digest
-	}
-	c, err := d.r.change("register", Note{})
-	if err != nil {
-		return nil, err
-	}
-	err = d.r.update(ctx, c, func(v *view) error {
-		if err := v.checkParent(&rec); err != nil {
-			return err
-		}
-		if Status(rec.Status) == Production {
-			if _, err := v.demote(rec.Name); err != nil {
-				return err
-			}
-		}
-		rec := rec // the function may run twice
-		if err := v.tx.Register(&rec, files); err != nil {
-			return err
-		}
-		if err := recordSHA256(v.tx, d.sums); err != nil {
-			return err
-		}
-		// Here, not after the update: an error would say that nothing was
-		// registered.
-		m, err = v.model(&rec)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
+	slices.SortFunc(files, func(a, b index.File) int { return strings.Compare(a.Path.String(), b.Path.String()) })
+	rec.Files = len(files)
+	return rec, files, nil
 }
 
 // nextNumber returns the version after the highest plain number of the model.
@@ -460,6 +449,9 @@ func (d *Draft) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.done = true
+	if d.bulk != nil {
+		d.bulk.drop(d)
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ type manifest struct {
 	ID           uuid.UUID       `json:"id"`
 	Metadata     json.RawMessage `json:"metadata,omitempty"`
 	Name         name.Name       `json:"name"`
+	Origin       json.RawMessage `json:"origin,omitempty"`
 	Parent       uuid.UUID       `json:"parent,omitzero"`
 	RegisteredAt int64           `json:"registered_at"`
 	RegisteredBy string          `json:"registered_by,omitzero"`
@@ -48,7 +49,7 @@ func newManifest(v *index.Version, files []index.File) *manifest {
 	m := &manifest{
 		Description: v.Description, Files: make([]manifestFile, len(files)), Format: manifestFormat, ID: v.ID,
 		Metadata: v.Metadata, Name: v.Name, Parent: v.Parent, RegisteredAt: v.RegisteredAt,
-		RegisteredBy: v.RegisteredBy, Version: v.Version,
+		RegisteredBy: v.RegisteredBy, Version: v.Version, Origin: v.Origin,
 	}
 	for i, f := range files {
 		m.Files[i] = manifestFile{Digest: f.Digest, Path: f.Path, Size: f.Size}
@@ -90,7 +91,7 @@ func (r *Registry) checkManifest(ctx context.Context, v *index.Version, files []
 	if err != nil {
 		return err
 	}
-	if m.ID != v.ID || m.Name != v.Name || m.Version != v.Version || m.Parent != v.Parent || m.RegisteredAt != v.RegisteredAt {
+	if m.ID != v.ID || m.Name != v.Name || m.Version != v.Version || m.Parent != v.Parent || m.RegisteredAt != v.RegisteredAt || !bytes.Equal(m.Origin, v.Origin) {
 		return fmt.Errorf("the manifest describes %s:%s, registered at %d, not this version", m.Name, m.Version, m.RegisteredAt)
 	}
 	if len(m.Files) != len(files) {

@@ -163,16 +163,17 @@ type Model struct {
 	RegisteredBy string    `json:"registered_by,omitzero"`
 	Description  string    `json:"description,omitzero"`
 	Parent       uuid.UUID `json:"parent,omitzero"`
+	UpdatedAt    int64     `json:"updated_at"`        // microseconds since the Unix epoch; 0: now
+	Aliases      []string  `json:"aliases,omitempty"` // taken from the versions that have them
+	Origin       *Origin   `json:"origin,omitempty"`  // nil unless it was imported
 
 	// ---
 
-	UpdatedAt   int64       `json:"updated_at"`            // microseconds since the Unix epoch
 	WeightsSize int64       `json:"weights_size"`          // of all files, in bytes
 	WeightsHash blob.Digest `json:"weights_hash,omitzero"` // of the only file; of the manifest when there are several
 	Files       int         `json:"files"`
 	Manifest    blob.Digest `json:"manifest"` // identifies the version
 	Children    []uuid.UUID `json:"children,omitempty"`
-	Aliases     []string    `json:"aliases,omitempty"`
 
 	reg *Registry
 	id  uuid.UUID // as the registry knows it, whatever ID says
@@ -296,10 +297,14 @@ func (v *view) model(rec *index.Version) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the metadata of %s: %w", refOf(rec), err)
 	}
+	origin, err := decodeOrigin(rec.Origin)
+	if err != nil {
+		return nil, fmt.Errorf("the origin of %s: %w", refOf(rec), err)
+	}
 	m := &Model{
 		ID: rec.ID, Name: rec.Name.String(), Version: rec.Version.String(), Status: Status(rec.Status), Metadata: meta,
 		RegisteredAt: rec.RegisteredAt, UpdatedAt: rec.UpdatedAt, RegisteredBy: rec.RegisteredBy, Description: rec.Description,
-		WeightsSize: rec.Size, WeightsHash: rec.Hash, Files: rec.Files, Manifest: rec.Manifest, Parent: rec.Parent,
+		WeightsSize: rec.Size, WeightsHash: rec.Hash, Files: rec.Files, Manifest: rec.Manifest, Parent: rec.Parent, Origin: origin,
 		reg: v.r, id: rec.ID,
 	}
 	for c, err := range v.tx.Children(rec.ID) {

@@ -204,13 +204,8 @@ func (v *view) latest(n name.Name) (*index.Version, error) {
 
 // production finds the version of n that is in production, nil if none is.
 func (v *view) production(n name.Name) (*index.Version, error) {
-	for rec, err := range v.tx.Versions(n) {
-		if err != nil {
-			return nil, err
-		}
-		if Status(rec.Status) == Production {
-			return rec, nil
-		}
+	for rec, err := range v.tx.InStatus(n, string(Production)) {
+		return rec, err
 	}
 	return nil, nil
 }
