@@ -182,7 +182,9 @@ func (d *decider) decide(ctx context.Context, j *job, have *registry.Existing) e
 
 // check returns why the registry would refuse an item.
 func check(it *Item) error {
-	if err := it.Model.Check(); err != nil {
+	m := it.Model
+	m.Aliases = nil // one that is no alias is left out
+	if err := m.Check(); err != nil {
 		return err
 	}
 	seen := make(map[string]bool, len(it.Files))
