@@ -27,6 +27,7 @@ type modelJSON struct {
 	RegisteredBy string            `json:"registered_by,omitzero"`
 	UpdatedAt    string            `json:"updated_at"`
 	Metadata     registry.Metadata `json:"metadata"`
+	Origin       *registry.Origin  `json:"origin,omitempty"`
 }
 
 // toJSON returns m as it is printed.
@@ -49,6 +50,7 @@ func toJSON(m *registry.Model) modelJSON {
 		RegisteredBy: m.RegisteredBy,
 		UpdatedAt:    jsonTime(m.UpdatedAt),
 		Metadata:     m.Metadata,
+		Origin:       m.Origin,
 	}
 }
 

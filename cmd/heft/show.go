@@ -96,6 +96,7 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 			{"size", fmt.Sprintf("%s (%s bytes) in %s", formatSize(m.WeightsSize), humanize.Comma(m.WeightsSize), plural(m.Files, "file"))},
 			{"stored", fmt.Sprintf("%s, ratio %s", formatSize(storage.Stored), formatRatio(m.WeightsSize, storage.Stored))},
 			{"registered", formatTime(m.RegisteredAt) + " by " + m.RegisteredBy},
+			{"imported from", importedFrom(m.Origin)},
 			{"updated", formatTime(m.UpdatedAt)},
 		},
 		origin,
@@ -119,6 +120,17 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 	}
 	fmt.Fprintln(a.stdout)
 	return a.printParts(storage.Parts)
+}
+
+// importedFrom tells where a version comes from, "" if it was made here.
+func importedFrom(o *registry.Origin) string {
+	switch {
+	case o == nil:
+		return ""
+	case o.LegacyID == "":
+		return o.Source
+	}
+	return o.Source + ", as " + o.LegacyID
 }
 
 // fact is one line of a description; one without a text is not shown.

@@ -1,0 +1,291 @@
+package registry
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/heftstore/heft/blob"
+	"github.com/heftstore/heft/index"
+)
+
+// bulkPut begins a version of a bulk with one file.
+func bulkPut(t *testing.T, b *Bulk, m Model, content string) *Draft {
+	t.Helper()
+	d, err := b.Begin(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.PutSHA256(t.Context(), "w.bin", strings.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestBulk(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	b := r.Bulk()
+	parent := Model{ID: uuid.New(), Name: "m", Version: "1", RegisteredAt: 5, UpdatedAt: 7, Status: Production}
+	child := Model{ID: uuid.New(), Name: "m", Version: "2", Parent: parent.ID, Aliases: []string{"best"}, Origin: &Origin{Source: "x", LegacyID: "17", Details: json.RawMessage(`{"b": 1, "a":2}`)}}
+	one, two := bulkPut(t, b, parent, "one"), bulkPut(t, b, child, "two")
+	if _, err := r.Get(ctx, "m:1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("before Commit: %v", err)
+	}
+	models, err := b.Commit(ctx, Note{Reason: "because"}, one, two)
+	must(t, err)
+	if len(models) != 2 || models[0].ID != parent.ID || models[1].Parent != parent.ID || models[0].UpdatedAt != 7 || models[0].RegisteredAt != 5 {
+		t.Errorf("committed %+v", models)
+	}
+	if diff := cmp.Diff([]uuid.UUID{child.ID}, models[0].Children); diff != "" {
+		t.Error("a child of the same bulk is missing:", diff)
+	}
+	m, err := r.Get(ctx, "m:best")
+	must(t, err)
+	want := &Origin{Source: "x", LegacyID: "17", Details: json.RawMessage(`{"a":2,"b":1}`)}
+	if diff := cmp.Diff(want, m.Origin); m.ID != child.ID || diff != "" {
+		t.Errorf("the alias means %s, of origin %s", m.Ref(), diff)
+	}
+	sum, err := m.SHA256(ctx, "w.bin")
+	if must(t, err); sum != sha256.Sum256([]byte("two")) {
+		t.Errorf("SHA-256 %s", sum)
+	}
+	seqs := map[uint64]int{}
+	for e, err := range r.History(ctx, "") {
+		must(t, err)
+		seqs[e.Seq]++
+		if e.Verb != "import" || e.Reason != "because" {
+			t.Errorf("event %+v", e)
+		}
+	}
+	if len(seqs) != 1 {
+		t.Errorf("one commit made %d records", len(seqs))
+	}
+	for c, err := range r.Verify(ctx, "", nil) {
+		if must(t, err); c.Err != nil {
+			t.Error(c.Err)
+		}
+	}
+	if _, err := b.Commit(ctx, Note{}, one); err == nil {
+		t.Error("a draft was committed twice")
+	}
+
+	// A second version in production stages the first.
+	third := bulkPut(t, b, Model{Name: "m", Version: "3", Status: Production}, "three")
+	if _, err := b.Commit(ctx, Note{}, third); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := r.Get(ctx, "m:1"); err != nil || m.Status != Staged {
+		t.Errorf("m:1 is %v, %v", m, err)
+	}
+}
+
+// TestBulkAllOrNothing has one version that can't be registered among others.
+func TestBulkAllOrNothing(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	b := r.Bulk()
+	good := bulkPut(t, b, Model{Name: "m", Version: "1"}, "one")
+	late := bulkPut(t, b, Model{Name: "m", Version: "2"}, "two")
+	if _, err := r.Register(ctx, Model{Name: "m", Version: "2"}, strings.NewReader("faster")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(ctx, Note{}, good, late); !errors.Is(err, ErrDuplicate) {
+		t.Errorf("Commit: %v", err)
+	}
+	if _, err := r.Get(ctx, "m:1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("one of two was registered: %v", err)
+	}
+	if _, err := b.Commit(ctx, Note{}, good); err != nil {
+		t.Errorf("the good one by itself: %v", err)
+	}
+	must(t, late.Close())
+}
+
+func TestBulkRefuses(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	b := r.Bulk()
+	for name, m := range map[string]Model{
+		"no version":      {Name: "m"},
+		"unknown parent":  {Name: "m", Version: "1", Parent: uuid.New()},
+		"bad alias":       {Name: "m", Version: "1", Aliases: []string{"a/b"}},
+		"before 1970":     {Name: "m", Version: "1", UpdatedAt: -1},
+		"no source":       {Name: "m", Version: "1", Origin: &Origin{}},
+		"list as details": {Name: "m", Version: "1", Origin: &Origin{Source: "x", Details: json.RawMessage("[]")}},
+		"bad details":     {Name: "m", Version: "1", Origin: &Origin{Source: "x", Details: json.RawMessage("{")}},
+		"long details":    {Name: "m", Version: "1", Origin: &Origin{Source: "x", Details: json.RawMessage(`{"a":"` + strings.Repeat("x", maxOrigin) + `"}`)}},
+	} {
+		_, err := b.Begin(ctx, m)
+		if err == nil || name != "unknown parent" && !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name != "unknown parent" && name != "no version" {
+			if err := m.Check(); !errors.Is(err, os.ErrInvalid) {
+				t.Errorf("%s: Check says %v", name, err)
+			}
+		}
+	}
+	other := bulkPut(t, r.Bulk(), Model{Name: "m", Version: "1"}, "x")
+	if _, err := b.Commit(ctx, Note{}, other); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a draft of another bulk: %v", err)
+	}
+	twice := bulkPut(t, b, Model{Name: "m", Version: "1"}, "x")
+	if _, err := b.Commit(ctx, Note{}, twice, twice); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a draft twice: %v", err)
+	}
+}
+
+// TestBulkReadsBack damages what was stored before it is committed.
+func TestBulkReadsBack(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	b := r.Bulk()
+	d := bulkPut(t, b, Model{Name: "m", Version: "1"}, "content")
+	flip(t, r, d.Files()[0].Digest)
+	_, err := b.Commit(ctx, Note{}, d)
+	if _, ok := errors.AsType[*blob.CorruptError](err); !ok {
+		t.Errorf("Commit: %v", err)
+	}
+	if _, err := r.Get(ctx, "m:1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("it was registered: %v", err)
+	}
+}
+
+// TestBulkDeltas stores a version as a difference to one of the same bulk: its
+// parent, or the one of the same name before.
+func TestBulkDeltas(t *testing.T) {
+	ctx := t.Context()
+	parent, _ := network(1, 0)
+	child, _ := network(1, 1)
+	for _, declared := range []bool{true, false} {
+		t.Run(fmt.Sprint(declared), func(t *testing.T) {
+			r := newRegistry(t)
+			b := r.Bulk()
+			one := Model{ID: uuid.New(), Name: "m", Version: "1"}
+			two := Model{Name: "m", Version: "2"}
+			if declared {
+				two.Parent, two.Name = one.ID, "n"
+			}
+			d1 := bulkPut(t, b, one, string(parent))
+			d2 := bulkPut(t, b, two, string(child))
+			if p := d2.Files()[0].Parts; p.Delta.Frames == 0 {
+				t.Errorf("it is stored as %+v", p)
+			}
+			_, err := b.Commit(ctx, Note{}, d1, d2)
+			must(t, err)
+		})
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	m, err := r.Register(ctx, Model{Name: "m", Version: "1"}, strings.NewReader("content"))
+	must(t, err)
+	d, err := r.Begin(ctx, Model{Name: "m", Version: "2"})
+	must(t, err)
+	defer d.Close()
+	s, err := d.Adopt(ctx, "a/b", m.WeightsHash)
+	if must(t, err); !s.Known || s.Size != 7 || s.Digest != m.WeightsHash || s.Path != "a/b" {
+		t.Errorf("adopted %+v", s)
+	}
+	if _, err := d.Adopt(ctx, "c", blob.Sum([]byte("other"))); !errors.Is(err, ErrNotFound) {
+		t.Errorf("what is not there: %v", err)
+	}
+	if _, err := d.Adopt(ctx, "a", m.WeightsHash); !errors.Is(err, ErrDuplicate) {
+		t.Errorf("a folder: %v", err)
+	}
+	path := blobFile(r, m.WeightsHash)
+	raw, err := os.ReadFile(path)
+	must(t, err)
+	for i := range raw {
+		bad := append([]byte(nil), raw...)
+		bad[i] ^= 4
+		must(t, os.WriteFile(path, bad, 0o600))
+		if _, err := d.Adopt(ctx, "c", m.WeightsHash); !errors.Is(err, ErrNotFound) {
+			t.Fatalf("with byte %d of %d changed: %v", i, len(raw), err)
+		}
+	}
+	if _, err := d.Put(ctx, "c", strings.NewReader("content")); err != nil {
+		t.Errorf("putting what is damaged: %v", err)
+	}
+	if _, err := d.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExisting(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	m, err := r.Register(ctx, Model{Name: "m", Version: "1", Status: Production}, strings.NewReader("x"))
+	must(t, err)
+	found, err := r.Existing(ctx, []*Model{
+		{Name: "m", Version: "1"},
+		{ID: m.ID, Name: "n", Version: "2", Parent: m.ID},
+		{Name: "m", Version: "9", Status: Production},
+		{Name: "../", Version: "1"},
+		{Name: "m", Version: "a/b"},
+	})
+	must(t, err)
+	ref := func(m *Model) string {
+		if m == nil {
+			return ""
+		}
+		return m.Ref()
+	}
+	var got []string
+	for _, f := range found {
+		got = append(got, strings.Join([]string{ref(f.ByID), ref(f.ByName), ref(f.Parent), ref(f.Production)}, " "))
+	}
+	if diff := cmp.Diff([]string{" m:1  ", "m:1  m:1 ", "   m:1", "   ", "   "}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestOriginKept rebuilds the index: the origin, the aliases and the times are in
+// the journal.
+func TestOriginKept(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "store")
+	r, err := Create(ctx, dir, nil)
+	must(t, err)
+	d, err := r.Begin(ctx, Model{Name: "m", Version: "1", RegisteredAt: 3, UpdatedAt: 4, Origin: &Origin{Source: "x", LegacyID: "y"}})
+	must(t, err)
+	want, err := d.Commit(ctx)
+	must(t, err)
+	must(t, r.Close())
+	must(t, os.Remove(filepath.Join(dir, "index.db")))
+	r, err = Open(ctx, dir, nil)
+	must(t, err)
+	defer r.Close()
+	got, err := r.Get(ctx, "m")
+	must(t, err)
+	if got.UpdatedAt != 4 || got.RegisteredAt != 3 || !cmp.Equal(got.Origin, want.Origin) || got.Manifest != want.Manifest {
+		t.Errorf("after a rebuild it is %+v, want %+v", got, want)
+	}
+	// The manifest has the origin too, and is compared with the index.
+	must(t, r.update(ctx, index.Change{Verb: "register"}, func(v *view) error {
+		rec, err := v.tx.Version(got.ID)
+		if err != nil {
+			return err
+		}
+		if err := v.tx.Delete(got.ID); err != nil {
+			return err
+		}
+		rec.Origin = json.RawMessage(`{"source":"z"}`)
+		return v.tx.Register(rec, nil)
+	}))
+	checked := all(t, r.Verify(ctx, "m:1", nil))
+	if len(checked) != 1 {
+		t.Fatalf("checked %+v", checked)
+	}
+	wantCorrupt(t, "manifest", checked[0].Err, "m:1", "")
+}
