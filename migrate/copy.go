@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/registry"
@@ -32,28 +31,20 @@ type Copy struct {
 	opts   CopyOptions
 }
 
-// NewCopy returns a Source with the versions that references mean: a version, or
-// for the bare name of a model all of its versions. It returns what
-// Registry.Get does. The registry has to stay open until the Source is closed.
-func NewCopy(ctx context.Context, from *registry.Registry, o *CopyOptions, refs ...string) (*Copy, error) {
+// NewCopy returns a Source with versions of a registry. The registry has to stay
+// open until the Source is closed.
+func NewCopy(ctx context.Context, from *registry.Registry, models []*registry.Model, o *CopyOptions) (*Copy, error) {
 	c := &Copy{from: from}
 	if o != nil {
 		c.opts = *o
 	}
 	taken := map[uuid.UUID]bool{}
-	for _, ref := range refs {
-		models, err := Select(ctx, from, ref)
-		if err != nil {
+	for _, m := range models {
+		if err := c.take(ctx, m, taken); err != nil {
 			return nil, err
 		}
-		for _, m := range models {
-			if err := c.take(ctx, m, taken); err != nil {
-				return nil, err
-			}
-		}
 	}
-	// A parent may have been taken after its child.
-	c.models = ParentsFirst(c.models)
+	c.models = parentsFirst(c.models)
 	return c, nil
 }
 
@@ -76,36 +67,9 @@ func (c *Copy) take(ctx context.Context, m *registry.Model, taken map[uuid.UUID]
 	return nil
 }
 
-// Select returns the version that a reference means, or all versions of a model,
-// oldest first, for its bare name.
-func Select(ctx context.Context, r *registry.Registry, ref string) ([]*registry.Model, error) {
-	if !strings.ContainsAny(ref, ":@") {
-		var all []*registry.Model
-		for m, err := range r.Versions(ctx, ref) {
-			if errors.Is(err, registry.ErrNotFound) {
-				break // it may be an id or the beginning of a hash
-			}
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, m)
-		}
-		if len(all) > 0 {
-			slices.Reverse(all)
-			return all, nil
-		}
-	}
-	m, err := r.Get(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	return []*registry.Model{m}, nil
-}
-
-// ParentsFirst returns models in an order that has each after its parent, if
-// that is among them, and otherwise keeps theirs. Which of those that are each
-// other's ancestors comes first is not said; a registry has none.
-func ParentsFirst(models []*registry.Model) []*registry.Model {
+// parentsFirst returns models in an order that has each after its parent, if
+// that is among them, and otherwise keeps theirs.
+func parentsFirst(models []*registry.Model) []*registry.Model {
 	byID := make(map[uuid.UUID]*registry.Model, len(models))
 	for _, m := range models {
 		byID[m.ID] = m
