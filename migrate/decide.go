@@ -372,8 +372,8 @@ func (d *decider) placeParent(j *job, have *registry.Existing) {
 
 // dropParent leaves a version without its parent, which its origin keeps.
 func (j *job) dropParent(why string) {
-	j.note("its parent %s %s: it is imported without a parent, and its origin names it", j.model.Parent, why)
-	if o := j.model.Origin; o != nil {
+	j.note("its parent %s %s: it is imported without a parent", j.model.Parent, why)
+	if o := j.model.Origin; o != nil { // there it is still named
 		details := map[string]json.RawMessage{}
 		if len(o.Details) == 0 || json.Unmarshal(o.Details, &details) == nil {
 			details["dropped_parent"], _ = json.Marshal(j.item.Model.Parent) // a UUID is always JSON
