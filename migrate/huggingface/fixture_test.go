@@ -41,6 +41,13 @@ func (c *cache) link(at, to string) {
 	}
 }
 
+func (c *cache) remove(at string) {
+	c.t.Helper()
+	if err := os.RemoveAll(filepath.Join(c.dir, filepath.FromSlash(at))); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // sha is what the Hub calls a large file, git a small one.
 func sha(content string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(content))) }
 func git(content string) string {

@@ -38,8 +38,10 @@ type Options struct{}
 
 // Source yields one item for each snapshot of a model.
 type Source struct {
-	tree *tree.Tree
-	only string // the name of the folder of the only repository, which tree is; "" if tree is a cache
+	tree   *tree.Tree
+	only   string     // the name of the folder of the only repository, which tree is; "" if tree is a cache
+	cache  *tree.Tree // tree, or what is above the only repository; nil if that can't be opened
+	closed error      // why cache is nil
 }
 
 // Open opens the cache at path: the folder that HF_HUB_CACHE names, with
@@ -49,7 +51,8 @@ type Source struct {
 //
 // Each snapshot is a version, labelled with its commit; the references that
 // name the commit are its aliases. Its files are links to blobs of the same
-// repository, and no other link is followed. Blobs that are named by their
+// repository, which may be links to the blobs that the cache shares between
+// repositories, and no other link is followed. Blobs that are named by their
 // SHA-256 or their hash in git are to be checked against it. Datasets and
 // spaces are skipped.
 func Open(ctx context.Context, path string, _ *Options) (*Source, error) {
@@ -69,7 +72,9 @@ func Open(ctx context.Context, path string, _ *Options) (*Source, error) {
 			return nil, fmt.Errorf("huggingface: %w", err)
 		}
 		if base := filepath.Base(full); dir == path && strings.HasPrefix(base, prefixModel) {
-			return &Source{t, base}, nil
+			s := &Source{tree: t, only: base}
+			s.cache, s.closed = above(full)
+			return s, nil
 		}
 		entries, err := fs.ReadDir(t.FS(), ".")
 		if err != nil {
@@ -77,7 +82,7 @@ func Open(ctx context.Context, path string, _ *Options) (*Source, error) {
 		}
 		for _, e := range entries {
 			if isRepository(e.Name()) {
-				return &Source{t, ""}, nil
+				return &Source{tree: t, cache: t}, nil
 			}
 		}
 		if err := t.Close(); err != nil {
@@ -96,7 +101,13 @@ func isRepository(folder string) bool {
 func (s *Source) Kind() string { return kind }
 
 // Close releases the cache.
-func (s *Source) Close() error { return s.tree.Close() }
+func (s *Source) Close() error {
+	err := s.tree.Close()
+	if s.cache != nil && s.cache != s.tree {
+		err = errors.Join(err, s.cache.Close())
+	}
+	return err
+}
 
 // Items yields what is in each repository, by the name of its folder: what is
 // wrong with its references, then its snapshots, the oldest first.

@@ -17,15 +17,17 @@ import (
 
 // repository is a model in the cache.
 type repository struct {
-	tree *tree.Tree
-	dir  string // below the tree; "." if it is the tree
-	name string // of the model
+	tree   *tree.Tree
+	cache  *tree.Tree // as of the Source
+	closed error
+	dir    string // below the tree; "." if it is the tree
+	name   string // of the model
 }
 
 // repository yields the items of the repository in a folder of the cache.
 func (s *Source) repository(ctx context.Context, folder string) iter.Seq2[*migrate.Item, error] {
 	return func(yield func(*migrate.Item, error) bool) {
-		r := repository{tree: s.tree, dir: folder}
+		r := repository{tree: s.tree, cache: s.cache, closed: s.closed, dir: folder}
 		if s.only != "" {
 			r.dir = "."
 		}

@@ -17,7 +17,6 @@ import (
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
-	"github.com/heftstore/heft/migrate/internal/tree"
 )
 
 const (
@@ -79,7 +78,7 @@ type walk struct {
 	dir    string // of the snapshot, below the repository
 	item   *migrate.Item
 	newest time.Time
-	config string // where the content of config.json is, below the tree
+	config place // of config.json
 }
 
 func (w *walk) run(ctx context.Context) error {
@@ -104,20 +103,22 @@ func (w *walk) run(ctx context.Context) error {
 		if _, err := name.ParsePath(as); err != nil {
 			return fmt.Errorf("a file of it: %w", err)
 		}
-		from, want := p, migrate.Hashes{}
+		from, want := place{w.tree, p}, migrate.Hashes{}
 		if e.Type() == fs.ModeSymlink {
 			blob, err := w.blob(as)
 			if err != nil {
 				return err
 			}
-			from = w.at("blobs", blob)
+			if from, err = w.content(blob); err != nil {
+				return fmt.Errorf("%s: %w", path.Join(w.dir, as), err)
+			}
 			if want = hashes(blob); want == (migrate.Hashes{}) {
 				unnamed = append(unnamed, as)
 			}
 		} else {
 			plain = append(plain, as)
 		}
-		f, err := w.tree.File(from, as)
+		f, err := from.tree.File(from.path, as)
 		if err != nil {
 			return w.explain(as, from, err)
 		}
@@ -172,14 +173,10 @@ func foreign(at, text string) error {
 	return fmt.Errorf("%s is a link to %.200q, which is no blob of its repository, and it is not followed: put a copy of the file in its place", at, text)
 }
 
-// explain says more about a blob that can't be a file.
-func (w *walk) explain(file, from string, err error) error {
+// explain says more about content that can't be a file.
+func (w *walk) explain(file string, from place, err error) error {
 	at := path.Join(w.dir, file)
-	if _, ok := errors.AsType[*tree.LinkError](err); ok {
-		// Since 2026 the Hub's library moves blobs that several repositories have.
-		return fmt.Errorf("%s leads to another link, and only links into the blobs of a repository are followed; if the cache shares blobs between repositories, download the model again with HF_HUB_DISABLE_SHARED_BLOBS=1: %w", at, err)
-	}
-	if errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(from, at) {
+	if errors.Is(err, fs.ErrNotExist) && !strings.HasSuffix(from.path, at) {
 		return fmt.Errorf("%s leads nowhere: %w: download the model again", at, err)
 	}
 	return fmt.Errorf("%s: %w", at, err)
@@ -207,10 +204,10 @@ func hashes(blob string) (h migrate.Hashes) {
 // architecture returns what config.json says of it; "" if it says nothing or
 // can't be read.
 func (w *walk) architecture() string {
-	if w.config == "" {
+	if w.config.tree == nil {
 		return ""
 	}
-	raw, err := w.tree.ReadFile(w.config, maxConfig)
+	raw, err := w.config.tree.ReadFile(w.config.path, maxConfig)
 	if err != nil {
 		return ""
 	}
