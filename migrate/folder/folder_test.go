@@ -2,11 +2,8 @@ package folder
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -21,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/sourcetest"
 	"github.com/heftstore/heft/registry"
 )
 
@@ -51,58 +49,13 @@ func write(t *testing.T, dir string, paths ...string) {
 	}
 }
 
-// listing says all there is to say of dir: names, kinds, sizes, times, hashes.
-func listing(t *testing.T, dir string) []string {
-	t.Helper()
-	var all []string
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		line := fmt.Sprintf("%s %v %d %v", p, info.Mode(), info.Size(), info.ModTime().UnixNano())
-		if info.Mode().IsRegular() {
-			b, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			sum := sha256.Sum256(b)
-			line += " " + hex.EncodeToString(sum[:])
-		}
-		all = append(all, line)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
 func items(t *testing.T, pattern string, o *Options) []*migrate.Item {
 	t.Helper()
 	s, err := Open(t.Context(), pattern, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	var all []*migrate.Item
-	for item, err := range s.Items(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if item.Model.ID == uuid.Nil || item.Model.RegisteredAt <= 0 {
-			t.Errorf("%s: id %v, time %d", item.From, item.Model.ID, item.Model.RegisteredAt)
-		}
-		all = append(all, item)
-	}
-	return all
+	return sourcetest.Items(t, s)
 }
 
 // brief tells items on one line each: name:version, files, what is wrong.
@@ -203,12 +156,12 @@ func TestItems(t *testing.T) {
 			parent := t.TempDir()
 			dir := filepath.Join(parent, "in")
 			write(t, dir, tt.files...)
-			before := listing(t, parent)
+			before := sourcetest.Listing(t, parent)
 			got := items(t, filepath.ToSlash(dir)+"/"+tt.pattern, tt.options)
 			if diff := cmp.Diff(tt.want, brief(t, got)); diff != "" {
 				t.Errorf("items (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(before, listing(t, parent)); diff != "" {
+			if diff := cmp.Diff(before, sourcetest.Listing(t, parent)); diff != "" {
 				t.Errorf("the source changed:\n%s", diff)
 			}
 			ids := map[uuid.UUID]string{}
