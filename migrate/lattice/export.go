@@ -98,8 +98,10 @@ func emptyFolder(dir string) (made bool, err error) {
 		return true, durable.CreateDir(dir, 0o777)
 	case err != nil:
 		return false, fmt.Errorf("exporting to %s: %w", dir, err)
+	case len(entries) == 1 && entries[0].Name() == staging:
+		return false, fmt.Errorf("%w: exporting to %s: an export that was killed left %s there, or one is running: remove it if none is", registry.ErrConflict, dir, staging)
 	case len(entries) > 0:
-		return false, fmt.Errorf("exporting to %s: it is not empty (%.100q is in it): give a new folder, or empty it", dir, entries[0].Name())
+		return false, fmt.Errorf("%w: exporting to %s: it is not empty (%.100q is in it): give a new folder, or empty it", registry.ErrConflict, dir, entries[0].Name())
 	}
 	return false, nil
 }

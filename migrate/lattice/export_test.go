@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/sourcetest"
 	"github.com/heftstore/heft/registry"
 )
 
@@ -100,11 +102,17 @@ func rows(t *testing.T, path string) map[string][]any {
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for p := range listing(t, dir) {
-		raw, err := os.ReadFile(filepath.Join(dir, p))
-		if err == nil && p != databaseFile {
-			all[filepath.ToSlash(p)] = string(raw)
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || e.Name() == databaseFile {
+			return err
 		}
+		raw, err := os.ReadFile(p)
+		rel, relErr := filepath.Rel(dir, p)
+		all[filepath.ToSlash(rel)] = string(raw)
+		return errors.Join(err, relErr)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }
@@ -319,8 +327,9 @@ func TestExportPlaces(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 			continue
 		}
-		for p := range listing(t, above) {
-			if p != "." && p != "out" && !strings.HasPrefix(p, filepath.Join("out", "models.db")) && !strings.HasPrefix(p, filepath.Join("out", "weights")) {
+		for _, line := range sourcetest.Listing(t, above) {
+			p, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(line, above), string(filepath.Separator)), " ")
+			if p != "" && p != "out" && !strings.HasPrefix(p, filepath.Join("out", "models.db")) && !strings.HasPrefix(p, filepath.Join("out", "weights")) {
 				t.Errorf("%s: made %s", at, p)
 			}
 		}
@@ -359,5 +368,38 @@ func TestFolderImport(t *testing.T) {
 	}
 	if v := rows(t, filepath.Join(dir, databaseFile))["org/team/m:1.0"]; v[colRegisteredAt] != int64(1704164645123456) || v[colStatus] != "production" {
 		t.Errorf("%v", v)
+	}
+}
+
+// TestRoundTripDroppedParent has parents that can't be imported: their children
+// come back as they were.
+func TestRoundTripDroppedParent(t *testing.T) {
+	all := []row{
+		{"name": "m", "version": "1", "weights_hash": sha("other")},
+		{"name": "m", "version": "2", "id": "legacy", "weights_hash": sha("other")},
+		{"name": "m", "version": "3", "parent_id": idOfTest(1)},
+		{"name": "m", "version": "4", "parent_id": "legacy"},
+	}
+	path := newDatabase(t, schemaCurrent, all...)
+	for _, version := range []string{"1", "2", "3", "4"} {
+		write(t, filepath.Join(filepath.Dir(path), "weights", "m", version, "weights.bin"), "w"+version)
+	}
+	r := newRegistry(t)
+	states := map[migrate.State]int{}
+	for _, o := range importAll(t, r, open(t, path, nil)) {
+		states[o.State]++
+	}
+	if states[migrate.Failed] != 2 || states[migrate.Imported] != 2 {
+		t.Fatalf("%v", states)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if _, err := Export(t.Context(), r, everything(t, r), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := rows(t, path)
+	delete(want, "m:1")
+	delete(want, "m:2")
+	if diff := cmp.Diff(want, rows(t, filepath.Join(dir, databaseFile))); diff != "" {
+		t.Error(diff)
 	}
 }

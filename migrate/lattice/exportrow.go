@@ -125,6 +125,12 @@ func (r *restored) id() any {
 
 // parent returns how the row of the parent is identified.
 func (r *restored) parent(ctx context.Context, reg *registry.Registry) (any, error) {
+	if r.Parent == uuid.Nil && r.details.DroppedParent != "" {
+		if k, ok := r.details.Kept[colParentID.String()]; ok {
+			return decode(k.Was)
+		}
+		return r.details.DroppedParent, nil
+	}
 	if v, ok := r.was(colParentID, idText(r.Parent)); ok || r.Parent == uuid.Nil {
 		return v, nil
 	}

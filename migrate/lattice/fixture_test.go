@@ -5,14 +5,13 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/sourcetest"
 )
 
 // The schemas that there were.
@@ -112,48 +111,11 @@ func write(t testing.TB, path, content string) {
 	}
 }
 
-// listing describes all that is below a folder.
-func listing(t testing.TB, dir string) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		content := ""
-		if e.Type().IsRegular() {
-			raw, err := os.ReadFile(p)
-			if err != nil {
-				return err
-			}
-			content = fmt.Sprintf(" %x", sha256.Sum256(raw))
-		}
-		rel, err := filepath.Rel(dir, p)
-		all[rel] = fmt.Sprintf("%s %d %d%s", info.Mode(), info.Size(), info.ModTime().UnixNano(), content)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
 // untouched returns a function that checks that nothing in the folder above that
 // of path has changed.
 func untouched(t testing.TB, path string) func() {
 	t.Helper()
-	dir := filepath.Dir(filepath.Dir(path))
-	before := listing(t, dir)
-	return func() {
-		t.Helper()
-		if diff := cmp.Diff(before, listing(t, dir)); diff != "" {
-			t.Errorf("the source was changed (-before +after):\n%s", diff)
-		}
-	}
+	return sourcetest.Untouched(t, filepath.Dir(filepath.Dir(path)))
 }
 
 // open opens a source that is left as it is until the test ends.
@@ -172,7 +134,7 @@ func open(t testing.TB, path string, o *Options) migrate.Source {
 		if err := src.Close(); err != nil {
 			t.Error(err)
 		}
-		if left := listing(t, o.TempDir); len(left) != 1 {
+		if left := sourcetest.Listing(t, o.TempDir); len(left) != 1 {
 			t.Errorf("left behind: %v", left)
 		}
 	})
@@ -200,7 +162,7 @@ func openError(t testing.TB, path string) error {
 	if err == nil {
 		t.Fatalf("opened as %T", src)
 	}
-	if left := listing(t, tmp); len(left) != 1 {
+	if left := sourcetest.Listing(t, tmp); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
 	return err

@@ -129,6 +129,10 @@ type details struct {
 
 	// Orphan says that no row named the file.
 	Orphan bool `json:"orphan,omitzero"`
+
+	// DroppedParent is the id of a parent that could not be imported; package
+	// migrate adds it.
+	DroppedParent string `json:"dropped_parent,omitzero"`
 }
 
 // kept is a value that was in the source.
