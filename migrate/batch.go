@@ -179,8 +179,8 @@ func (b *batch) storeFile(d *registry.Draft, f *File) (s registry.Stored, err er
 		put = d.PutSHA256
 	}
 	s, err = put(b.ctx, f.Path, r.stream())
-	if r.err != nil {
-		return s, &sourceError{r.err}
+	if failed := r.failure(); failed != nil {
+		return s, &sourceError{failed}
 	}
 	if err == nil {
 		err = r.check(f)

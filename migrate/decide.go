@@ -118,7 +118,7 @@ func (d *decider) decideAll(ctx context.Context, items []*Item) ([]*job, error) 
 		j := &job{item: it, model: it.Model, outcome: Outcome{
 			From: it.From, Files: len(it.Files), Size: sizeOf(it), Notes: slices.Clone(it.Notes),
 		}}
-		if it.Model.Name != "" {
+		if it.Model.Name != "" && it.Model.Version != "" {
 			j.outcome.Ref = it.Model.Ref()
 		}
 		if err := d.decide(ctx, j, &existing[i]); err != nil {
@@ -152,18 +152,18 @@ func (d *decider) decide(ctx context.Context, j *job, have *registry.Existing) e
 		j.end(Failed, err)
 		return nil
 	}
-	print := fingerprint(it)
+	stamp := fingerprint(it)
 	if o := it.Model.Origin; o != nil && o.Fingerprint.IsZero() {
 		c := *o
-		c.Fingerprint = print
+		c.Fingerprint = stamp
 		j.model.Origin = &c
 	}
-	conflict, err := d.conflict(ctx, j, have, print)
+	conflict, err := d.conflict(ctx, j, have, stamp)
 	if err != nil || j.outcome.State != "" {
 		return err
 	}
 	if conflict != nil {
-		if err := d.resolve(ctx, j, have, print, conflict); err != nil || j.outcome.State != "" {
+		if err := d.resolve(ctx, j, have, stamp, conflict); err != nil || j.outcome.State != "" {
 			return err
 		}
 	}
@@ -207,7 +207,7 @@ func nameKey(m *registry.Model) [16]byte {
 
 // conflict ends a job whose version is there already. If it is another one that
 // is there, that is the conflict.
-func (d *decider) conflict(ctx context.Context, j *job, have *registry.Existing, print blob.Digest) (*ConflictError, error) {
+func (d *decider) conflict(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest) (*ConflictError, error) {
 	there := have.ByID
 	if there == nil {
 		there = have.ByName
@@ -221,21 +221,21 @@ func (d *decider) conflict(ctx context.Context, j *job, have *registry.Existing,
 		}
 		return nil, nil
 	}
-	differs, err := d.differs(ctx, j, there, print)
+	differs, err := d.differs(ctx, j, there, stamp)
 	if err != nil || j.outcome.State != "" {
 		return nil, err
 	}
 	if differs != "" {
 		return &ConflictError{Ref: there.Ref(), ByID: have.ByID != nil, Why: differs}, nil
 	}
-	return nil, d.present(ctx, j, there, print)
+	return nil, d.present(ctx, j, there, stamp)
 }
 
 // differs says what an item and a version have not in common, "" if it is the
 // same one. It ends the job if the source can't be read.
-func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, print blob.Digest) (string, error) {
+func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, stamp blob.Digest) (string, error) {
 	it := j.item
-	if o := m.Origin; o != nil && !print.IsZero() && o.Fingerprint == print {
+	if o := m.Origin; o != nil && !stamp.IsZero() && o.Fingerprint == stamp {
 		return "", nil
 	}
 	if m.ID != it.Model.ID {
@@ -280,13 +280,14 @@ func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, print 
 }
 
 // present ends a job whose version is there.
-func (d *decider) present(ctx context.Context, j *job, m *registry.Model, print blob.Digest) error {
+func (d *decider) present(ctx context.Context, j *job, m *registry.Model, stamp blob.Digest) error {
 	j.end(Present, nil)
 	j.outcome.Ref, j.outcome.ID = m.Ref(), m.ID
+	j.outcome.Notes = nil // they were told when it was imported
 	if m.ID != j.item.Model.ID {
 		d.moved[j.item.Model.ID] = m.ID
 	}
-	if o := m.Origin; o != nil && o.Source == d.kind && !o.Fingerprint.IsZero() && o.Fingerprint != print {
+	if o := m.Origin; o != nil && o.Source == d.kind && !o.Fingerprint.IsZero() && o.Fingerprint != stamp {
 		j.note("its record, or the time of a file, has changed in the source since it was imported, its content has not: it stays as it is here")
 	}
 	j.model.Name, j.model.ID = m.Name, m.ID
@@ -299,13 +300,13 @@ func (d *decider) present(ctx context.Context, j *job, m *registry.Model, print 
 
 // resolve deals with a conflict as the options say. It ends the job, or leaves
 // its model with a label and an id that are free.
-func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, print blob.Digest, conflict *ConflictError) error {
+func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest, conflict *ConflictError) error {
 	switch d.opts.OnConflict {
 	case Skip:
 		j.end(Skipped, conflict)
 		return nil
 	case Fail:
-		j.end(Failed, conflict)
+		j.end(Failed, fmt.Errorf("%w: give one of them another label, or choose what happens on a conflict", conflict))
 		return nil
 	}
 	old := j.item.Model
@@ -328,8 +329,8 @@ func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, 
 			there = taken[0].ByID
 		}
 		if there != nil {
-			if o := there.Origin; o != nil && !print.IsZero() && o.Fingerprint == print {
-				return d.present(ctx, j, there, print)
+			if o := there.Origin; o != nil && !stamp.IsZero() && o.Fingerprint == stamp {
+				return d.present(ctx, j, there, stamp)
 			}
 			continue
 		}

@@ -210,7 +210,10 @@ func TestApplyBroken(t *testing.T) {
 		"unopened": {lies(func(f *File) {
 			f.Open = func(context.Context) (io.ReadCloser, error) { return nil, errors.New("gone away") }
 		}), "gone away"},
-		"unread":          {lies(func(f *File) { f.Open = failing }), "disk on fire"},
+		"unread": {lies(func(f *File) { f.Open = failing }), "disk on fire"},
+		"unread at": {lies(func(f *File) {
+			f.Open = func(context.Context) (io.ReadCloser, error) { return brokenAt{bytes.NewReader([]byte("content"))}, nil }
+		}), "bad sector"},
 		"bad path":        {lies(func(f *File) { f.Path = "../x" }), "path"},
 		"bad name":        {item("m:1/2", "content"), "version"},
 		"two paths":       {&Item{Model: item("m:1").Model, Files: []File{file("a", "1"), file("a", "2")}}, "two of its files"},
@@ -241,6 +244,12 @@ func TestApplyBroken(t *testing.T) {
 func failing(context.Context) (io.ReadCloser, error) {
 	return io.NopCloser(io.MultiReader(strings.NewReader("con"), readerFunc(func([]byte) (int, error) { return 0, errors.New("disk on fire") }))), nil
 }
+
+// brokenAt can be read in order only.
+type brokenAt struct{ *bytes.Reader }
+
+func (brokenAt) Close() error                      { return nil }
+func (brokenAt) ReadAt([]byte, int64) (int, error) { return 0, errors.New("bad sector") }
 
 type readerFunc func([]byte) (int, error)
 
@@ -544,7 +553,10 @@ func TestApplyInterrupted(t *testing.T) {
 // TestApplyStops checks that breaking off the loop leaves nothing running.
 func TestApplyStops(t *testing.T) {
 	r := store(t)
-	for range Apply(t.Context(), r, &fake{items: []*Item{item("m:1", "1"), item("m:2", "2")}}, nil) {
+	for _, err := range Apply(t.Context(), r, &fake{items: []*Item{item("m:1", "1"), item("m:2", "2")}}, nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	if n := history(t, r); n != 2 {

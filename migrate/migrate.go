@@ -142,7 +142,7 @@ func (e *ConflictError) Error() string {
 	if e.ByID {
 		what = "its id belongs to " + e.Ref
 	}
-	return fmt.Sprintf("%s, and %s: give one of them another label, or choose what happens on a conflict", what, e.Why)
+	return what + ", and " + e.Why
 }
 
 // Is reports that the error is a registry.ErrConflict.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"strconv"
+	"sync"
 
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/registry"
@@ -25,8 +26,10 @@ type reading struct {
 	progress func(int64)
 	git      hash.Hash // nil unless wanted
 	n        int64
-	err      error
 	before   fs.FileInfo // nil if the source can't tell
+
+	mu  sync.Mutex // ReadAt may be called from several goroutines
+	err error      // the first of the source
 }
 
 // statter is what an *os.File can do.
@@ -62,10 +65,26 @@ func (r *reading) Read(p []byte) (int, error) {
 		r.git.Write(p[:n])
 	}
 	r.progress(int64(n))
-	if err != nil && !errors.Is(err, io.EOF) {
+	r.note(err)
+	return n, err
+}
+
+func (r *reading) note(err error) {
+	if err == nil || errors.Is(err, io.EOF) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
 		r.err = err
 	}
-	return n, err
+}
+
+// failure returns the first error of the source.
+func (r *reading) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
 // stream returns the reading for whoever stores it: if the source can be read at
@@ -84,7 +103,19 @@ type seekable interface {
 
 type seekableReading struct {
 	*reading
-	seekable
+	src seekable
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *seekableReading) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.src.ReadAt(p, off)
+	r.note(err)
+	return n, err
+}
+
+// Seek implements io.Seeker.
+func (r *seekableReading) Seek(offset int64, whence int) (int64, error) {
+	return r.src.Seek(offset, whence)
 }
 
 // check compares what was read with what the source said of it.

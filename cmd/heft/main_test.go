@@ -16,12 +16,14 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs testdata/script. HEFT_STORE names a store that is not there
-// yet, times are UTC, and three commands are added:
+// yet, times are UTC, and these commands are added:
 //
 //	heft-exit CODE ARGS...  runs heft and expects that exit code
 //	damage STORE            flips a bit of a byte of the largest blob file
 //	safetensors FILE NAME=DTYPE:SHAPE:NUMBERS...
 //	                        writes such a file, of F32 and U8, as w=F32:2x2:1,2,3,NaN
+//	sql DB FILE             runs the SQL in a file in a SQLite database
+//	rows DB FILE            writes the rows of the table models to a file
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -35,6 +37,8 @@ func TestScript(t *testing.T) {
 			"heft-exit":   expectExit,
 			"damage":      damage,
 			"safetensors": writeSafetensors,
+			"sql":         runSQL,
+			"rows":        writeRows,
 		},
 	})
 }

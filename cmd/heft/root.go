@@ -57,6 +57,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 	root.AddGroup(
 		&cobra.Group{ID: groupData, Title: "Weights:"},
 		&cobra.Group{ID: groupNames, Title: "Names:"},
+		&cobra.Group{ID: groupMove, Title: "Other tools and stores:"},
 	)
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
@@ -82,6 +83,11 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		newVerifyCmd(a),
 		newStatsCmd(a),
 		newRmCmd(a),
+	)
+	add(groupMove,
+		newImportCmd(a),
+		newExportCmd(a),
+		newCopyCmd(a),
 	)
 	add(groupNames,
 		newLsCmd(a),
@@ -139,4 +145,5 @@ func explained(c *cobra.Command) cobra.PositionalArgs {
 const (
 	groupData  = "data"
 	groupNames = "names"
+	groupMove  = "move"
 )

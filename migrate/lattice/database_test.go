@@ -91,6 +91,7 @@ func TestRows(t *testing.T) {
 		"long description":        {row: row{"description": strings.Repeat("x", maxDescription+1)}, note: "tidied", is: func(m registry.Model) bool { return len(m.Description) == maxDescription }},
 		"very long description":   {row: row{"description": strings.Repeat("x", maxText+1)}, fail: "its description has 98305 bytes"},
 		"long registered_by":      {row: row{"registered_by": strings.Repeat("x", 300)}, note: "tidied", is: func(m registry.Model) bool { return len(m.RegisteredBy) == 256 }},
+		"hash of zeros":           {row: row{"weights_path": "w.bin", "weights_hash": strings.Repeat("0", 64)}, fail: "not the 64 hexadecimal digits"},
 		"hash that is none":       {row: row{"weights_path": "w.bin", "weights_hash": "abc"}, fail: "not the 64 hexadecimal digits"},
 		"wrong size":              {row: row{"weights_path": "w.bin", "weights_size": int64(5)}, fail: "weights_size is 5, but the file has 7 bytes"},
 		"size that is none":       {row: row{"weights_path": "w.bin", "weights_size": "seven"}, fail: `weights_size is "seven"`},

@@ -137,7 +137,7 @@ func (c *conversion) addWeights(f migrate.File) {
 	if none(hash) {
 		c.note("it has no weights_hash: what was read is what is stored, but nothing tells whether it is what was saved")
 		c.keepAlways(colWeightsHash)
-	} else if sum, err := registry.ParseSHA256(text(hash)); err != nil {
+	} else if sum, err := registry.ParseSHA256(text(hash)); err != nil || sum == (registry.SHA256{}) {
 		c.fail("weights_hash is %s, not the 64 hexadecimal digits of a SHA-256", show(hash))
 	} else {
 		f.Want.SHA256 = sum
