@@ -68,6 +68,9 @@ func (b *batch) add(j *job) {
 	b.last[j.model.Name] = j
 	b.size += j.outcome.Size
 	b.record += len(j.model.Description) + len(j.model.Metadata.Extra)
+	if e := j.item.Edited; e != nil {
+		b.record += len(e.Description) + len(e.Metadata.Extra)
+	}
 	if o := j.model.Origin; o != nil {
 		b.record += len(o.Details)
 	}
@@ -146,6 +149,11 @@ func ownFault(err error) bool {
 func (b *batch) storeFiles(j *job) (err error) {
 	if j.draft, err = b.bulk.Begin(b.ctx, j.model); err != nil {
 		return err
+	}
+	if e := j.item.Edited; e != nil {
+		if err := j.draft.Amend(e.Metadata, e.Description); err != nil {
+			return err
+		}
 	}
 	for i := range j.item.Files {
 		f := &j.item.Files[i]

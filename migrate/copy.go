@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"reflect"
 	"slices"
 
 	"github.com/google/uuid"
@@ -105,6 +106,17 @@ func (c *Copy) Items(ctx context.Context) iter.Seq2[*Item, error] {
 
 func (c *Copy) item(ctx context.Context, m *registry.Model) (*Item, error) {
 	it := &Item{From: m.Ref(), Model: *m}
+	was, err := m.AsRegistered(ctx)
+	if _, damaged := errors.AsType[*registry.CorruptError](err); damaged {
+		it.Err = err
+		return it, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if it.Model.Metadata, it.Model.Description = was.Metadata, was.Description; !reflect.DeepEqual(m.Metadata, was.Metadata) || m.Description != was.Description {
+		it.Edited = &Edited{m.Metadata, m.Description}
+	}
 	if !c.opts.Aliases {
 		it.Model.Aliases = nil
 	}

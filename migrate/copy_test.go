@@ -26,6 +26,12 @@ func TestCopy(t *testing.T) {
 	if _, err := from.SetStatus(ctx, "m:1", registry.Archived, registry.Note{}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := from.Edit(ctx, "m:2", registry.Note{}, func(m *registry.Model) error {
+		m.Description, m.Metadata.Tags = "edited", []string{"y"}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	all := []*registry.Model{}
 	for _, ref := range []string{"n:1", "m:2", "m:1"} { // children first
 		m, err := from.Get(ctx, ref)
@@ -71,7 +77,7 @@ func TestCopy(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.ID != want.ID || got.Manifest != want.Manifest || got.Parent != want.Parent || got.Status != want.Status ||
-			got.RegisteredAt != want.RegisteredAt || !cmp.Equal(got.Metadata, want.Metadata) || !cmp.Equal(got.Aliases, want.Aliases) {
+			got.RegisteredAt != want.RegisteredAt || !cmp.Equal(got.Metadata, want.Metadata) || got.Description != want.Description || !cmp.Equal(got.Aliases, want.Aliases) {
 			t.Errorf("copied %+v, want %+v", got, want)
 		}
 	}

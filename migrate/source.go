@@ -36,6 +36,10 @@ type Item struct {
 	// whoever imports it. Aliases come from the source.
 	Model registry.Model
 
+	// Edited is what is known of it now, if that is something else than when it
+	// was registered; nil if it is not.
+	Edited *Edited
+
 	// Files are those of the version, by path.
 	Files []File
 
@@ -47,6 +51,12 @@ type Item struct {
 
 	// Err says why it can't be imported.
 	Err error
+}
+
+// Edited is the metadata and description of a version after its registration.
+type Edited struct {
+	Metadata    registry.Metadata
+	Description string
 }
 
 // File is a file of an Item.

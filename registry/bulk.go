@@ -219,7 +219,7 @@ func (r *Registry) registerAll(ctx context.Context, verb string, n Note, batch *
 	return nil
 }
 
-// register makes one version known, with its aliases.
+// register makes one version known, with what came after its registration.
 func (v *view) register(c *closing) error {
 	rec := c.rec // the function that calls may run twice
 	if err := v.checkParent(&rec); err != nil {
@@ -232,6 +232,11 @@ func (v *view) register(c *closing) error {
 	}
 	if err := v.tx.Register(&rec, c.files); err != nil {
 		return err
+	}
+	if a := c.d.amended; a != nil {
+		if err := v.tx.SetMetadata(rec.ID, a.metadata, a.description); err != nil {
+			return err
+		}
 	}
 	for _, a := range c.d.aliases {
 		have, err := v.tx.Alias(rec.Name, a)

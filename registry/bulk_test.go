@@ -289,3 +289,33 @@ func TestOriginKept(t *testing.T) {
 	}
 	wantCorrupt(t, "manifest", checked[0].Err, "m:1", "")
 }
+
+func TestAmend(t *testing.T) {
+	ctx := t.Context()
+	r := newRegistry(t)
+	b := r.Bulk()
+	plain := bulkPut(t, b, Model{ID: uuid.New(), Name: "m", Version: "1", RegisteredAt: 1, Description: "first", Metadata: Metadata{Tags: []string{"a"}}}, "x")
+	must(t, plain.Amend(Metadata{Tags: []string{"b"}}, "second"))
+	wantErr(t, "a bad amendment", plain.Amend(Metadata{Tags: []string{""}}, "x"), ErrInvalid)
+	models, err := b.Commit(ctx, Note{}, plain)
+	must(t, err)
+	m := models[0]
+	if m.Description != "second" || !cmp.Equal(m.Metadata.Tags, []string{"b"}) {
+		t.Errorf("amended, it is %+v", m)
+	}
+	was, err := m.AsRegistered(ctx)
+	must(t, err)
+	if was.Description != "first" || !cmp.Equal(was.Metadata.Tags, []string{"a"}) || was.Manifest != m.Manifest {
+		t.Errorf("as registered, it is %+v", was)
+	}
+	for c, err := range r.Verify(ctx, "m:1", nil) {
+		must(t, err)
+		must(t, c.Err)
+	}
+	flip(t, r, m.Manifest)
+	if _, err := m.AsRegistered(ctx); err == nil {
+		t.Error("a damaged manifest was read")
+	} else {
+		wantCorrupt(t, "as registered", err, "m:1", "")
+	}
+}

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,8 @@ type Draft struct {
 	r       *Registry
 	rec     index.Version
 	aliases []name.Alias
-	next    bool // the version is to be the next number
+	amended *amendment // nil unless what is known of it has changed since
+	next    bool       // the version is to be the next number
 	batch   *blob.Batch
 	bulk    *Bulk  // nil unless it is one of its Drafts
 	base    []File // of the parent, or else of the latest version: what the files may be like
@@ -349,6 +351,29 @@ func parents(p name.Path) (dirs []name.Path) {
 		}
 	}
 	return dirs
+}
+
+// amendment is what Amend was given.
+type amendment struct {
+	metadata    json.RawMessage
+	description string
+}
+
+// Amend gives the version another metadata and description, as Edit would right
+// after its registration: its manifest, and so its hash, keep those that Begin
+// was given. It is for versions that come from another registry.
+func (d *Draft) Amend(metadata Metadata, description string) error {
+	raw, err := metadata.encode()
+	if err == nil {
+		err = checkText("description", description, maxDescription)
+	}
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.amended = &amendment{raw, description}
+	return nil
 }
 
 // Files returns what was stored so far, by path.

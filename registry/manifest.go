@@ -84,6 +84,31 @@ func (r *Registry) readManifest(ctx context.Context, d blob.Digest) (m *manifest
 	return m, nil
 }
 
+// AsRegistered returns the version with the metadata and description that it was
+// registered with, whatever Edit made of them since. It reads the manifest, and
+// returns a *CorruptError if that is damaged.
+func (m *Model) AsRegistered(ctx context.Context) (*Model, error) {
+	if m.reg == nil {
+		return nil, errForeign
+	}
+	was, err := m.reg.readManifest(ctx, m.Manifest)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err == nil && was.ID != m.id {
+		err = fmt.Errorf("the manifest describes %s:%s, not this version", was.Name, was.Version)
+	}
+	if err != nil {
+		return nil, &CorruptError{Ref: m.Ref(), Err: err}
+	}
+	c := *m
+	c.Description = was.Description
+	if c.Metadata, err = decodeMetadata(was.Metadata); err != nil {
+		return nil, &CorruptError{Ref: m.Ref(), Err: err}
+	}
+	return &c, nil
+}
+
 // checkManifest reads a version's manifest and compares it with what the index
 // says of the version and that a status, alias or edit can't change.
 func (r *Registry) checkManifest(ctx context.Context, v *index.Version, files []File) error {
