@@ -108,6 +108,8 @@ func (d *deltaDecoder) decode(mid, base, src []byte, n int, f *field) error {
 		add16(mid, base)
 	case f.width == 2:
 		add[uint16](mid, base, shift)
+	case f.width == 4 && shift == 0:
+		add32(mid, base)
 	case f.width == 4:
 		add[uint32](mid, base, shift)
 	default:

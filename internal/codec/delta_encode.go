@@ -158,7 +158,11 @@ func (d *deltaEncoder) add(z []byte, index []uint16, mid, base []byte, f *field,
 		}
 		d.index16(z, index, base, f)
 	case 4:
-		subtract[uint32](z, mid, base, shift)
+		if shift == 0 {
+			subtract32(z, mid, base)
+		} else {
+			subtract[uint32](z, mid, base, shift)
+		}
 		indexOf[uint32](d, z, index, base, f)
 	default:
 		subtract[uint64](z, mid, base, shift)
@@ -231,48 +235,53 @@ func (d *deltaEncoder) stream16(dst, z []byte, index []uint16) []byte {
 	i := 0
 	for ; i+4 <= len(index); i += 4 {
 		q, x := binary.LittleEndian.Uint64(z[2*i:2*i+8:2*i+8]), index[i:i+4:i+4]
-		a, b := d.codes[x[0]&(slots<<8-1)], d.codes[x[1]&(slots<<8-1)]
+		a, b, c, e := d.codes[x[0]&(slots<<8-1)], d.codes[x[1]&(slots<<8-1)], d.codes[x[2]&(slots<<8-1)], d.codes[x[3]&(slots<<8-1)]
+		ab, ce := a.len()+b.len(), c.len()+e.len() // at most 44 each, but mostly all fits at once
 		acc |= (a.of(q&0xffff) | b.of(q>>16&0xffff)<<(a.len()&63)) << (n & 63)
-		n += a.len() + b.len() // at most 7 + 2*22
-		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
-		at += int(n >> 3)
-		acc >>= n & 56
-		n &= 7
-		a, b = d.codes[x[2]&(slots<<8-1)], d.codes[x[3]&(slots<<8-1)]
-		acc |= (a.of(q>>32&0xffff) | b.of(q>>48)<<(a.len()&63)) << (n & 63)
-		n += a.len() + b.len()
+		n += ab
+		if n+ce > 63 {
+			binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
+			at += int(n >> 3)
+			acc >>= n & 56
+			n &= 7
+		}
+		acc |= (c.of(q>>32&0xffff) | e.of(q>>48)<<(c.len()&63)) << (n & 63)
+		n += ce
 		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
 		at += int(n >> 3)
 		acc >>= n & 56
 		n &= 7
 	}
-	w := bitWriter{b: dst, at: at, acc: acc, n: n}
 	for ; i < len(index); i++ {
 		e := d.codes[index[i]&(slots<<8-1)]
-		w.put(e.of(uint64(load[uint16](z[2*i:]))), e.len())
+		at, acc, n = putBits(dst, at, acc, n, e.of(uint64(load[uint16](z[2*i:]))), e.len())
 	}
-	return w.end()
+	return endBits(dst, at, acc, n)
 }
 
 // stream appends the codes of any elements. dst has the room.
 func stream[T word](d *deltaEncoder, dst, z []byte, index []uint16, runs *[classes][]uint32) []byte {
-	w := bitWriter{b: dst[:cap(dst)], at: len(dst)}
+	at := len(dst)
+	dst = dst[:cap(dst)]
+	var acc uint64
+	var n uint
 	width := int(bitsOf[T]() / 8)
 	// How many elements of each class are left to the next one that has a
 	// code, that one included.
 	var left [slots]uint32
-	run := func(c uint16) {
+	run := func(c uint16) (v uint64, more uint) {
 		r := runs[c][0]
 		runs[c] = runs[c][1:]
 		t, extra := token(uint64(r), runMantissa)
 		e := d.rcodes[c][t]
-		w.put(e.bits()|uint64(r)&(1<<extra-1)<<(e.len()&63), e.len()+extra)
 		left[c] = r + 1
+		return e.bits() | uint64(r)&(1<<extra-1)<<(e.len()&63), e.len() + extra
 	}
 	var quiet [slots]bool
 	for c := range uint16(classes) {
 		if quiet[c] = d.head.quiet>>c&1 == 1; quiet[c] {
-			run(c)
+			v, more := run(c)
+			at, acc, n = putBits(dst, at, acc, n, v, more)
 		}
 	}
 	for i, x := range index {
@@ -284,20 +293,21 @@ func stream[T word](d *deltaEncoder, dst, z []byte, index []uint16, runs *[class
 		e := d.codes[x&(slots<<8-1)]
 		v := uint64(load[T](z[i*width : i*width+width]))
 		if bitsOf[T]() < 64 {
-			w.put(e.of(v), e.len())
+			at, acc, n = putBits(dst, at, acc, n, e.of(v), e.len())
 		} else {
 			// Up to 61 extra bits: in two parts.
-			n := uint(e&31) - 11
+			k := uint(e&31) - 11
 			_, extra := tokenBase(uint8(x), 2)
 			v &= 1<<extra - 1
-			w.put(uint64(e)>>11&(1<<n-1)|v&(1<<32-1)<<(n&63), n+min(extra, 32))
-			w.put(v>>32, max(extra, 32)-32)
+			at, acc, n = putBits(dst, at, acc, n, uint64(e)>>11&(1<<k-1)|v&(1<<32-1)<<(k&63), k+min(extra, 32))
+			at, acc, n = putBits(dst, at, acc, n, v>>32, max(extra, 32)-32)
 		}
 		if quiet[c] {
-			run(c)
+			v, more := run(c)
+			at, acc, n = putBits(dst, at, acc, n, v, more)
 		}
 	}
-	return w.end()
+	return endBits(dst, at, acc, n)
 }
 
 // measureRuns lists the runs of zeros of the quiet classes, those of each
@@ -375,29 +385,21 @@ func topExponent(base []byte, f *field) int {
 	return 0
 }
 
-// bitWriter writes bits to b at at, from the low one up. b needs the room, and
-// 8 bytes more.
-type bitWriter struct {
-	b   []byte
-	at  int
-	acc uint64
-	n   uint // of acc, at most 7
+// putBits writes the low more bits of v, at most 57, the others being zero, to b
+// at at, behind n bits of acc, at most 7. It returns these three as they are
+// then: in a struct they would not stay in registers. b needs 8 bytes of room.
+func putBits(b []byte, at int, acc uint64, n uint, v uint64, more uint) (int, uint64, uint) {
+	acc |= v << (n & 63)
+	n += more
+	binary.LittleEndian.PutUint64(b[at:at+8:at+8], acc)
+	return at + int(n>>3), acc >> (n & 56), n & 7
 }
 
-// put appends the low n bits of v, at most 57; the others are zero.
-func (w *bitWriter) put(v uint64, n uint) {
-	acc := w.acc | v<<(w.n&63)
-	n += w.n
-	binary.LittleEndian.PutUint64(w.b[w.at:w.at+8:w.at+8], acc)
-	w.at += int(n >> 3)
-	w.acc = acc >> (n & 56)
-	w.n = n & 7
-}
-
-func (w *bitWriter) end() []byte {
-	if w.n > 0 {
-		w.b[w.at] = byte(w.acc)
-		w.at++
+// endBits writes what is left over, and returns b up to there.
+func endBits(b []byte, at int, acc uint64, n uint) []byte {
+	if n > 0 {
+		b[at] = byte(acc)
+		at++
 	}
-	return w.b[:w.at]
+	return b[:at]
 }

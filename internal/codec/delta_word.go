@@ -72,10 +72,14 @@ func add[T word](z, base []byte, shift uint) {
 const laneTop = 0x8000 * lanes
 
 // flip4 is flip in four lanes.
-func flip4(x uint64) uint64 { return x ^ x>>15&lanes*0x7fff }
+func flip4(x uint64) uint64 {
+	sign := x & laneTop
+	return x ^ (sign - sign>>15)
+}
 
 // subtract16 is subtract for 16 bits and no shift, four elements at once.
 func subtract16(z, p, base []byte) {
+	p, base = p[:len(z)], base[:len(z)]
 	i := 0
 	for ; i+8 <= len(z); i += 8 {
 		x, b := flip4(binary.LittleEndian.Uint64(p[i:i+8:i+8])), flip4(binary.LittleEndian.Uint64(base[i:i+8:i+8]))
@@ -87,6 +91,7 @@ func subtract16(z, p, base []byte) {
 
 // add16 is subtract16's inverse.
 func add16(z, base []byte) {
+	base = base[:len(z)]
 	i := 0
 	for ; i+8 <= len(z); i += 8 {
 		d, b := binary.LittleEndian.Uint64(z[i:i+8:i+8]), flip4(binary.LittleEndian.Uint64(base[i:i+8:i+8]))
@@ -96,10 +101,46 @@ func add16(z, base []byte) {
 	add[uint16](z[i:], base[i:], 0)
 }
 
+// Pairs of 32 bits, as lanes are four of 16.
+const (
+	pairLow = 0x0000000100000001
+	pairTop = pairLow << 31
+)
+
+// flip2 is flip for pairs.
+func flip2(x uint64) uint64 {
+	sign := x & pairTop
+	return x ^ (sign - sign>>31)
+}
+
+// subtract32 is subtract for 32 bits and no shift, two elements at once.
+func subtract32(z, p, base []byte) {
+	p, base = p[:len(z)], base[:len(z)]
+	i := 0
+	for ; i+8 <= len(z); i += 8 {
+		x, b := flip2(binary.LittleEndian.Uint64(p[i:i+8:i+8])), flip2(binary.LittleEndian.Uint64(base[i:i+8:i+8]))
+		d := (x | pairTop) - b&^pairTop ^ (x^^b)&pairTop
+		binary.LittleEndian.PutUint64(z[i:i+8:i+8], d<<1&^pairLow^d>>31&pairLow*0xffffffff)
+	}
+	subtract[uint32](z[i:], p[i:], base[i:], 0)
+}
+
+// add32 is subtract32's inverse.
+func add32(z, base []byte) {
+	base = base[:len(z)]
+	i := 0
+	for ; i+8 <= len(z); i += 8 {
+		d, b := binary.LittleEndian.Uint64(z[i:i+8:i+8]), flip2(binary.LittleEndian.Uint64(base[i:i+8:i+8]))
+		d = d>>1&^pairTop ^ d&pairLow*0xffffffff
+		binary.LittleEndian.PutUint64(z[i:i+8:i+8], flip2(b&^pairTop+d&^pairTop^(b^d)&pairTop))
+	}
+	add[uint32](z[i:], base[i:], 0)
+}
+
 // token splits z into a token and how many of its low bits follow as they are.
 func token(z uint64, mantissa uint) (t uint8, extra uint) {
-	extra = uint(bits.Len64(z|1<<mantissa)) - 1 - mantissa
-	return uint8(extra<<mantissa + uint(z>>extra)), extra
+	extra = uint(bits.Len64(z|1<<(mantissa&7))) - 1 - mantissa
+	return uint8(extra<<(mantissa&7) + uint(z>>(extra&63))), extra
 }
 
 // tokenBase is token's inverse: the least value of a token and its extra bits.

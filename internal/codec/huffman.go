@@ -234,16 +234,21 @@ func (t *pairs) encode(dst, p []byte, codes *[256]code) []byte {
 	i := 0
 	for ; i+8 <= len(p); i += 8 {
 		w := binary.LittleEndian.Uint64(p[i : i+8 : i+8])
-		a, b := t[w&0xffff], t[w>>16&0xffff]
-		acc |= (uint64(a>>8) | uint64(b>>8)<<(a&63)) << (n & 63)
-		n += uint(a&255 + b&255) // at most 7 + 4*11
-		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
-		at += int(n >> 3)
-		acc >>= n & 56
-		n &= 7
-		a, b = t[w>>32&0xffff], t[w>>48]
-		acc |= (uint64(a>>8) | uint64(b>>8)<<(a&63)) << (n & 63)
-		n += uint(a&255 + b&255)
+		a, b, c, d := t[w&0xffff], t[w>>16&0xffff], t[w>>32&0xffff], t[w>>48]
+		ab, cd := uint64(a>>8)|uint64(b>>8)<<(a&63), uint64(c>>8)|uint64(d>>8)<<(c&63)
+		nab, ncd := uint(a+b)&255, uint(c+d)&255 // at most 44 each, but mostly all fits at once
+		acc |= ab << (n & 63)
+		if n+nab+ncd > 63 {
+			binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
+			n += nab
+			at += int(n >> 3)
+			acc >>= n & 56
+			n &= 7
+			nab = 0
+		}
+		n += nab
+		acc |= cd << (n & 63)
+		n += ncd
 		binary.LittleEndian.PutUint64(dst[at:at+8:at+8], acc)
 		at += int(n >> 3)
 		acc >>= n & 56

@@ -187,7 +187,7 @@ func get24(b []byte) int    { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 // each other byte, a plane, and the other bytes, another.
 func (e *Encoder) appendRuns(dst, p []byte, top byte, tops int) []byte {
 	runs, others := make([]byte, 0, len(p)-tops+tops/255), make([]byte, 0, len(p)-tops)
-	pattern := uint64(top) * 0x0101010101010101
+	pattern := uint64(top) * ones
 	run := 0
 	for i := 0; i < len(p); {
 		if i+8 <= len(p) {

@@ -12,6 +12,12 @@ const (
 	laneHigh = 0xff00 * lanes
 )
 
+// ones has a one in each byte, and laneEven are the even ones of the lanes.
+const (
+	ones     = 0x0101010101010101
+	laneEven = 0x0000ffff0000ffff
+)
+
 // split16 writes the high bytes of the rotated elements of p to hi and the low
 // ones to lo, len(p)/2 each. Of each eight elements, as far as there are eight,
 // it writes the first four to the even places and the last four to the odd
@@ -97,14 +103,23 @@ func split32(planes *[8][]byte, p []byte) {
 	n := len(p) / 4
 	a, b, c, d := planes[0][:n], planes[1][:n], planes[2][:n], planes[3][:n]
 	i := 0
-	for ; i+4 <= n; i += 4 {
-		q := p[4*i : 4*i+16 : 4*i+16]
-		w, x := rotate32(binary.LittleEndian.Uint32(q)), rotate32(binary.LittleEndian.Uint32(q[4:]))
-		y, z := rotate32(binary.LittleEndian.Uint32(q[8:])), rotate32(binary.LittleEndian.Uint32(q[12:]))
-		binary.LittleEndian.PutUint32(a[i:], w>>24|x>>24<<8|y>>24<<16|z>>24<<24)
-		binary.LittleEndian.PutUint32(b[i:], w>>16&255|x>>16&255<<8|y>>16&255<<16|z>>16<<24)
-		binary.LittleEndian.PutUint32(c[i:], w>>8&255|x>>8&255<<8|y>>8&255<<16|z>>8<<24)
-		binary.LittleEndian.PutUint32(d[i:], w&255|x&255<<8|y&255<<16|z<<24)
+	for ; i+8 <= n; i += 8 {
+		q := p[4*i : 4*i+32 : 4*i+32]
+		// Elements 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+		s := uint64(binary.LittleEndian.Uint32(q)) | uint64(binary.LittleEndian.Uint32(q[16:]))<<32
+		t := uint64(binary.LittleEndian.Uint32(q[4:])) | uint64(binary.LittleEndian.Uint32(q[20:]))<<32
+		u := uint64(binary.LittleEndian.Uint32(q[8:])) | uint64(binary.LittleEndian.Uint32(q[24:]))<<32
+		v := uint64(binary.LittleEndian.Uint32(q[12:])) | uint64(binary.LittleEndian.Uint32(q[28:]))<<32
+		// Bytes 0 and 2, and 1 and 3, of 0, 1, 4 and 5, then of the others.
+		s, t = s&laneLow|t&laneLow<<8, s>>8&laneLow|t&laneHigh
+		u, v = u&laneLow|v&laneLow<<8, u>>8&laneLow|v&laneHigh
+		// Of all eight bytes 0, 2, 1 and 3.
+		s, u = s&laneEven|u&laneEven<<16, s>>16&laneEven|u&^laneEven
+		t, v = t&laneEven|v&laneEven<<16, t>>16&laneEven|v&^laneEven
+		binary.LittleEndian.PutUint64(a[i:i+8:i+8], v&(0x7f*ones)<<1|u>>7&ones)
+		binary.LittleEndian.PutUint64(b[i:i+8:i+8], v&(0x80*ones)|u&(0x7f*ones))
+		binary.LittleEndian.PutUint64(c[i:i+8:i+8], t)
+		binary.LittleEndian.PutUint64(d[i:i+8:i+8], s)
 	}
 	for ; i < n; i++ {
 		r := rotate32(binary.LittleEndian.Uint32(p[4*i:]))
@@ -117,14 +132,24 @@ func merge32(p []byte, planes *[8][]byte) {
 	n := len(p) / 4
 	a, b, c, d := planes[0][:n], planes[1][:n], planes[2][:n], planes[3][:n]
 	i := 0
-	for ; i+4 <= n; i += 4 {
-		q := p[4*i : 4*i+16 : 4*i+16]
-		w, x := binary.LittleEndian.Uint32(a[i:]), binary.LittleEndian.Uint32(b[i:])
-		y, z := binary.LittleEndian.Uint32(c[i:]), binary.LittleEndian.Uint32(d[i:])
-		binary.LittleEndian.PutUint32(q, restore32(w<<24|x&255<<16|y&255<<8|z&255))
-		binary.LittleEndian.PutUint32(q[4:], restore32(w>>8<<24|x>>8&255<<16|y>>8&255<<8|z>>8&255))
-		binary.LittleEndian.PutUint32(q[8:], restore32(w>>16<<24|x>>16&255<<16|y>>16&255<<8|z>>16&255))
-		binary.LittleEndian.PutUint32(q[12:], restore32(w>>24<<24|x>>24<<16|y>>24<<8|z>>24))
+	for ; i+8 <= n; i += 8 {
+		q := p[4*i : 4*i+32 : 4*i+32]
+		s, t := binary.LittleEndian.Uint64(d[i:i+8:i+8]), binary.LittleEndian.Uint64(c[i:i+8:i+8])
+		x, y := binary.LittleEndian.Uint64(a[i:i+8:i+8]), binary.LittleEndian.Uint64(b[i:i+8:i+8])
+		// Each step of split32 is its own inverse, but for the order.
+		u, v := x&ones<<7|y&(0x7f*ones), x>>1&(0x7f*ones)|y&(0x80*ones)
+		s, u = s&laneEven|u&laneEven<<16, s>>16&laneEven|u&^laneEven
+		t, v = t&laneEven|v&laneEven<<16, t>>16&laneEven|v&^laneEven
+		s, t = s&laneLow|t&laneLow<<8, s>>8&laneLow|t&laneHigh
+		u, v = u&laneLow|v&laneLow<<8, u>>8&laneLow|v&laneHigh
+		binary.LittleEndian.PutUint32(q, uint32(s))
+		binary.LittleEndian.PutUint32(q[4:], uint32(t))
+		binary.LittleEndian.PutUint32(q[8:], uint32(u))
+		binary.LittleEndian.PutUint32(q[12:], uint32(v))
+		binary.LittleEndian.PutUint32(q[16:], uint32(s>>32))
+		binary.LittleEndian.PutUint32(q[20:], uint32(t>>32))
+		binary.LittleEndian.PutUint32(q[24:], uint32(u>>32))
+		binary.LittleEndian.PutUint32(q[28:], uint32(v>>32))
 	}
 	for ; i < n; i++ {
 		r := uint32(a[i])<<24 | uint32(b[i])<<16 | uint32(c[i])<<8 | uint32(d[i])
@@ -134,7 +159,19 @@ func merge32(p []byte, planes *[8][]byte) {
 
 // split64 is split32 for eight planes.
 func split64(planes *[8][]byte, p []byte) {
-	for i := range len(p) / 8 {
+	n, i := len(p)/8, 0
+	for ; i+8 <= n; i += 8 {
+		var x [8]uint64
+		q := (*[64]byte)(p[8*i:])
+		for k := range x {
+			x[k] = rotate64(binary.LittleEndian.Uint64(q[8*k:]))
+		}
+		transpose(&x)
+		for k := range x {
+			binary.LittleEndian.PutUint64(planes[7-k][i:], x[k])
+		}
+	}
+	for ; i < n; i++ {
 		r := rotate64(binary.LittleEndian.Uint64(p[8*i:]))
 		for k := range planes {
 			planes[k][i] = byte(r >> (56 - 8*k))
@@ -144,11 +181,42 @@ func split64(planes *[8][]byte, p []byte) {
 
 // merge64 is split64's inverse.
 func merge64(p []byte, planes *[8][]byte) {
-	for i := range len(p) / 8 {
+	n, i := len(p)/8, 0
+	for ; i+8 <= n; i += 8 {
+		var x [8]uint64
+		for k := range x {
+			x[k] = binary.LittleEndian.Uint64(planes[7-k][i:])
+		}
+		transpose(&x)
+		q := (*[64]byte)(p[8*i:])
+		for k := range x {
+			binary.LittleEndian.PutUint64(q[8*k:], restore64(x[k]))
+		}
+	}
+	for ; i < n; i++ {
 		var r uint64
 		for _, q := range planes {
 			r = r<<8 | uint64(q[i])
 		}
 		binary.LittleEndian.PutUint64(p[8*i:], restore64(r))
 	}
+}
+
+// transpose makes rows of bytes columns (Warren, Hacker's Delight, 7-3).
+func transpose(x *[8]uint64) {
+	for i := 0; i < 8; i += 2 {
+		x[i], x[i+1] = exchange(x[i], x[i+1], 8, laneLow)
+	}
+	for _, i := range [...]int{0, 1, 4, 5} {
+		x[i], x[i+2] = exchange(x[i], x[i+2], 16, laneEven)
+	}
+	for i := range 4 {
+		x[i], x[i+4] = exchange(x[i], x[i+4], 32, 1<<32-1)
+	}
+}
+
+// exchange swaps the bits of y in mask with those of x that lie by higher.
+func exchange(x, y uint64, by uint, mask uint64) (uint64, uint64) {
+	t := (x>>(by&63) ^ y) & mask
+	return x ^ t<<(by&63), y ^ t
 }
