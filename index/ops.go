@@ -24,11 +24,11 @@ func apply(s *kv, seq uint64, now int64, op *Op) error {
 	case op.Register != nil:
 		return applyRegister(s, seq, op.Register)
 	case op.Status != nil:
-		return applyStatus(s, now, op.Status)
+		return applyStatus(s, seq, now, op.Status)
 	case op.Alias != nil:
-		return applyAlias(s, now, op.Alias)
+		return applyAlias(s, seq, now, op.Alias)
 	case op.Metadata != nil:
-		return applyMetadata(s, now, op.Metadata)
+		return applyMetadata(s, seq, now, op.Metadata)
 	case op.Delete != nil:
 		return applyDelete(s, op.Delete)
 	case op.SHA256 != nil:
@@ -76,7 +76,15 @@ func applyRegister(s *kv, seq uint64, r *Register) error {
 	return nil
 }
 
-func applyStatus(s *kv, now int64, c *StatusChange) error {
+// touch notes that a version changed at the time now, unless it is the record seq
+// that registered it, too: what that says of its times stays.
+func touch(v *Version, seq uint64, now int64) {
+	if v.Seq != seq {
+		v.UpdatedAt = now
+	}
+}
+
+func applyStatus(s *kv, seq uint64, now int64, c *StatusChange) error {
 	v, err := getVersion(s, c.ID)
 	if err != nil {
 		return err
@@ -84,7 +92,8 @@ func applyStatus(s *kv, now int64, c *StatusChange) error {
 	if err := s.del(bucketStatus, statusKey(v)); err != nil {
 		return err
 	}
-	v.Status, v.UpdatedAt = c.To, now
+	v.Status = c.To
+	touch(v, seq, now)
 	if err := s.put(bucketStatus, statusKey(v), v.ID[:]); err != nil {
 		return err
 	}
@@ -93,7 +102,7 @@ func applyStatus(s *kv, now int64, c *StatusChange) error {
 
 // applyAlias also counts as a change of the versions that lose or gain the
 // alias.
-func applyAlias(s *kv, now int64, c *AliasChange) error {
+func applyAlias(s *kv, seq uint64, now int64, c *AliasChange) error {
 	for _, id := range []uuid.UUID{c.From, c.To} {
 		if id == uuid.Nil {
 			continue
@@ -102,7 +111,7 @@ func applyAlias(s *kv, now int64, c *AliasChange) error {
 		if err != nil {
 			return err
 		}
-		v.UpdatedAt = now
+		touch(v, seq, now)
 		if err := putVersion(s, v); err != nil {
 			return err
 		}
@@ -114,12 +123,13 @@ func applyAlias(s *kv, now int64, c *AliasChange) error {
 	return s.put(bucketAliases, key, c.To[:])
 }
 
-func applyMetadata(s *kv, now int64, c *MetadataChange) error {
+func applyMetadata(s *kv, seq uint64, now int64, c *MetadataChange) error {
 	v, err := getVersion(s, c.ID)
 	if err != nil {
 		return err
 	}
-	v.Metadata, v.Description, v.UpdatedAt = c.Metadata, c.Description, now
+	v.Metadata, v.Description = c.Metadata, c.Description
+	touch(v, seq, now)
 	return putVersion(s, v)
 }
 

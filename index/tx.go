@@ -117,6 +117,16 @@ func (tx *Tx) Register(v *Version, files []File) error {
 	return nil
 }
 
+// CheckPaths returns the [*PathConflictError] that Register would return for
+// files with those paths, if there is one.
+func (tx *Tx) CheckPaths(n name.Name, v name.Version, paths []name.Path) error {
+	files := make([]File, len(paths))
+	for i, p := range paths {
+		files[i].Path = p
+	}
+	return checkPaths(&tx.kv, &Version{Name: n, Version: v}, files)
+}
+
 // complete checks v as far as that needs no lookup, and sets what follows.
 func complete(v *Version, files []File, tx *Tx) (err error) {
 	switch {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/index"
 	"github.com/heftstore/heft/registry"
 )
 
@@ -110,8 +111,10 @@ func (b *batch) store(j *job) {
 	if j.after != nil {
 		// It was given to the workers before, so one of them has it.
 		<-j.after.done
-		if j.parent && j.after.outcome.State == Failed {
-			j.dropParent("could not be imported")
+		if j.parent && j.after.outcome.State == Failed && !b.d.withoutParent(j) {
+			j.fail(j.outcome.Why)
+			b.d.opts.Progress(j.outcome.Size)
+			return
 		}
 	}
 	if context.Cause(b.ctx) != nil {
@@ -142,7 +145,8 @@ func (j *job) fail(err error) {
 // registry.
 func ownFault(err error) bool {
 	_, source := errors.AsType[*sourceError](err)
-	return source || errors.Is(err, fs.ErrInvalid) || errors.Is(err, registry.ErrDuplicate) ||
+	_, path := errors.AsType[*index.PathConflictError](err)
+	return source || path || errors.Is(err, fs.ErrInvalid) || errors.Is(err, registry.ErrDuplicate) ||
 		errors.Is(err, registry.ErrConflict) || errors.Is(err, registry.ErrNotFound)
 }
 
@@ -200,7 +204,7 @@ func (b *batch) storeFile(d *registry.Draft, f *File) (s registry.Stored, err er
 }
 
 // commit registers what was stored and returns the jobs of the batch whose
-// outcome is certain. It ends the batch.
+// outcome is certain, in order, also beside an error. It ends the batch.
 func (b *batch) commit() ([]*job, error) {
 	b.join()
 	defer b.abandon()
@@ -219,33 +223,46 @@ func (b *batch) commit() ([]*job, error) {
 			return nil, err
 		}
 		if err != nil {
-			if err := b.commitEach(); err != nil {
-				return nil, err
+			if jobs, err := b.commitEach(); err != nil {
+				return jobs, err
 			}
 		}
 	}
-	for i, j := range b.jobs {
-		for _, a := range j.aliases {
-			if err := b.d.r.SetAlias(b.ctx, j.model.Name, a, j.model.ID.String(), b.d.opts.Note); err != nil {
-				return b.jobs[:i], fmt.Errorf("setting the alias %s of %s: %w", a, j.outcome.Ref, err)
-			}
-		}
-	}
-	return b.jobs, nil
+	return b.jobs, b.setAliases()
 }
 
 // commitEach registers versions one by one, after one of them kept them all from
-// being registered.
-func (b *batch) commitEach() error {
+// being registered. Beside an error it returns the jobs that have their outcome.
+func (b *batch) commitEach() (certain []*job, err error) {
 	for _, j := range b.jobs {
-		if j.draft == nil {
-			continue
-		}
-		if _, err := b.bulk.Commit(b.ctx, b.d.opts.Note, j.draft); err != nil {
-			if !ownFault(err) {
-				return err
+		if j.draft != nil && err == nil {
+			_, failed := b.bulk.Commit(b.ctx, b.d.opts.Note, j.draft)
+			switch {
+			case failed == nil:
+			case ownFault(failed):
+				j.fail(failed)
+			default:
+				err = fmt.Errorf("importing %s: %w", j.outcome.Ref, failed)
 			}
-			j.fail(err)
+		}
+		if j.draft == nil || err == nil {
+			certain = append(certain, j)
+		}
+	}
+	return certain, err
+}
+
+// setAliases gives versions that were there the aliases that they lack.
+func (b *batch) setAliases() error {
+	for _, j := range b.jobs {
+		for _, a := range j.aliases {
+			err := b.d.r.SetAlias(b.ctx, j.model.Name, a, j.model.ID.String(), b.d.opts.Note)
+			switch {
+			case err != nil && ownFault(err):
+				j.note("the alias %s could not be set: %v", a, err)
+			case err != nil:
+				return fmt.Errorf("setting the alias %s of %s: %w", a, j.outcome.Ref, err)
+			}
 		}
 	}
 	return nil

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
+	"path"
 	"slices"
 
 	"github.com/google/uuid"
@@ -34,29 +34,35 @@ type decider struct {
 	kind string
 	opts Options
 
-	// What the Items so far will make, as long as the registry does not show it.
-	// A plan may have a million of them.
-	ids        map[uuid.UUID]struct{}
-	names      map[[16]byte]struct{} // the beginnings of digests
-	production map[string]string     // name to label
-	storing    map[uuid.UUID]*job    // nil for a plan
+	// What the Items so far are, of which there may be a million.
+	ids        map[uuid.UUID]struct{}  // of the source, and of what they are in the registry
+	failed     map[uuid.UUID]struct{}  // ids of the source
+	moved      map[uuid.UUID]uuid.UUID // ids of the source that have another one in the registry
+	names      map[[16]byte]struct{}   // the beginnings of digests
+	production map[string]string       // name to label
 
-	moved map[uuid.UUID]uuid.UUID // ids of the source that have another one in the registry
+	storing map[uuid.UUID]*job // what the registry does not show yet; nil for a plan
 }
 
 func newDecider(r *registry.Registry, kind string, o *Options) *decider {
 	return &decider{
-		r: r, kind: kind, opts: o.withDefaults(), moved: map[uuid.UUID]uuid.UUID{},
-		ids: map[uuid.UUID]struct{}{}, names: map[[16]byte]struct{}{}, production: map[string]string{},
+		r: r, kind: kind, opts: o.withDefaults(), ids: map[uuid.UUID]struct{}{}, failed: map[uuid.UUID]struct{}{},
+		moved: map[uuid.UUID]uuid.UUID{}, names: map[[16]byte]struct{}{}, production: map[string]string{},
 	}
 }
 
-// forget is called when the registry shows all that was decided.
-func (d *decider) forget() {
-	clear(d.ids)
-	clear(d.names)
-	clear(d.production)
+// stored is called when jobs have their outcomes and the registry shows them.
+func (d *decider) stored(jobs []*job) {
+	for _, j := range jobs {
+		d.noteFailed(j)
+	}
 	clear(d.storing)
+}
+
+func (d *decider) noteFailed(j *job) {
+	if j.outcome.State == Failed && j.item.Model.ID != uuid.Nil {
+		d.failed[j.item.Model.ID] = struct{}{}
+	}
 }
 
 // Limits of what is decided at once: a look at the index costs 50 to 100
@@ -105,11 +111,11 @@ func sizeOf(it *Item) (size int64) {
 }
 
 func (d *decider) decideAll(ctx context.Context, items []*Item) ([]*job, error) {
-	models := make([]*registry.Model, len(items))
+	wanted := make([]registry.Wanted, len(items))
 	for i, it := range items {
-		models[i] = &it.Model
+		wanted[i] = wants(it, &it.Model)
 	}
-	existing, err := d.r.Existing(ctx, models)
+	existing, err := d.r.Existing(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -124,9 +130,19 @@ func (d *decider) decideAll(ctx context.Context, items []*Item) ([]*job, error) 
 		if err := d.decide(ctx, j, &existing[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", it.From, err)
 		}
+		d.noteFailed(j)
 		jobs[i] = j
 	}
 	return jobs, nil
+}
+
+// wants returns an item as the registry is asked for it, as m.
+func wants(it *Item, m *registry.Model) registry.Wanted {
+	w := registry.Wanted{Model: m, Paths: make([]string, len(it.Files))}
+	for i := range it.Files {
+		w.Paths[i] = it.Files[i].Path
+	}
+	return w
 }
 
 // end gives a job a state that leaves the registry as it is.
@@ -167,13 +183,13 @@ func (d *decider) decide(ctx context.Context, j *job, have *registry.Existing) e
 			return err
 		}
 	}
-	d.placeParent(j, have)
-	d.placeProduction(j, have)
-	if err := d.placeAliases(ctx, j); err != nil {
-		return err
+	if !d.placeParent(j, have) {
+		return nil
 	}
+	d.placeProduction(j, have)
+	d.placeAliases(j, have)
 	j.outcome.State, j.outcome.Ref, j.outcome.ID = Imported, j.model.Ref(), j.model.ID
-	d.ids[j.model.ID], d.names[nameKey(&j.model)] = struct{}{}, struct{}{}
+	d.ids[it.Model.ID], d.ids[j.model.ID], d.names[nameKey(&j.model)] = struct{}{}, struct{}{}, struct{}{}
 	if d.storing != nil {
 		d.storing[j.model.ID] = j
 	}
@@ -197,6 +213,13 @@ func check(it *Item) error {
 		}
 		seen[f.Path] = true
 	}
+	for _, f := range it.Files {
+		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+			if seen[dir] {
+				return fmt.Errorf("%w: %s would be a file, and a folder for %s", registry.ErrInvalid, dir, f.Path)
+			}
+		}
+	}
 	return nil
 }
 
@@ -207,38 +230,38 @@ func nameKey(m *registry.Model) [16]byte {
 
 // conflict ends a job whose version is there already. If it is another one that
 // is there, that is the conflict.
-func (d *decider) conflict(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest) (*ConflictError, error) {
+func (d *decider) conflict(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest) (error, error) {
 	there := have.ByID
-	if there == nil {
-		there = have.ByName
-	}
-	if there == nil {
-		if _, ok := d.ids[j.model.ID]; ok {
-			return &ConflictError{Ref: "another version of the source", ByID: true, Why: "no two can have the same"}, nil
-		}
+	switch {
+	case d.taken(j.model.ID):
+		return &ConflictError{Ref: "another version of the source", ByID: true, Why: "no two can have the same"}, nil
+	case there == nil && have.ByName == nil:
 		if _, ok := d.names[nameKey(&j.model)]; ok {
 			return &ConflictError{Ref: j.model.Ref(), Why: "the source has it twice"}, nil
 		}
-		return nil, nil
+		return have.InTheWay, nil
+	case there == nil:
+		there = have.ByName
 	}
-	differs, err := d.differs(ctx, j, there, stamp)
+	differs, err := d.differs(ctx, j, there, j.model.ID, stamp)
 	if err != nil || j.outcome.State != "" {
 		return nil, err
 	}
 	if differs != "" {
 		return &ConflictError{Ref: there.Ref(), ByID: have.ByID != nil, Why: differs}, nil
 	}
-	return nil, d.present(ctx, j, there, stamp)
+	d.present(j, have, there, stamp)
+	return nil, nil
 }
 
 // differs says what an item and a version have not in common, "" if it is the
-// same one. It ends the job if the source can't be read.
-func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, stamp blob.Digest) (string, error) {
+// same one, which has the id. It ends the job if the source can't be read.
+func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, id uuid.UUID, stamp blob.Digest) (string, error) {
 	it := j.item
 	if o := m.Origin; o != nil && !stamp.IsZero() && o.Fingerprint == stamp {
 		return "", nil
 	}
-	if m.ID != it.Model.ID {
+	if m.ID != id {
 		if o := m.Origin; o != nil && o.Source == d.kind {
 			return "it was imported as " + m.ID.String() + ", which is another one", nil
 		}
@@ -280,27 +303,28 @@ func (d *decider) differs(ctx context.Context, j *job, m *registry.Model, stamp 
 }
 
 // present ends a job whose version is there.
-func (d *decider) present(ctx context.Context, j *job, m *registry.Model, stamp blob.Digest) error {
+func (d *decider) present(j *job, have *registry.Existing, m *registry.Model, stamp blob.Digest) {
 	j.end(Present, nil)
 	j.outcome.Ref, j.outcome.ID = m.Ref(), m.ID
 	j.outcome.Notes = nil // they were told when it was imported
+	d.ids[j.item.Model.ID], d.ids[m.ID] = struct{}{}, struct{}{}
 	if m.ID != j.item.Model.ID {
 		d.moved[j.item.Model.ID] = m.ID
 	}
 	if o := m.Origin; o != nil && o.Source == d.kind && !o.Fingerprint.IsZero() && o.Fingerprint != stamp {
 		j.note("its record, or the time of a file, has changed in the source since it was imported, its content has not: it stays as it is here")
 	}
-	j.model.Name, j.model.ID = m.Name, m.ID
-	if err := d.placeAliases(ctx, j); err != nil {
-		return err
+	if m.Name != j.model.Name { // aliases are of a name
+		j.model.Aliases = nil
 	}
+	j.model.Name, j.model.ID = m.Name, m.ID
+	d.placeAliases(j, have)
 	j.aliases, j.model.Aliases = j.model.Aliases, nil
-	return nil
 }
 
 // resolve deals with a conflict as the options say. It ends the job, or leaves
 // its model with a label and an id that are free.
-func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest, conflict *ConflictError) error {
+func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, stamp blob.Digest, conflict error) error {
 	switch d.opts.OnConflict {
 	case Skip:
 		j.end(Skipped, conflict)
@@ -320,21 +344,25 @@ func (d *decider) resolve(ctx context.Context, j *job, have *registry.Existing, 
 			j.end(Failed, err)
 			return nil
 		}
-		taken, err := d.r.Existing(ctx, []*registry.Model{&m})
+		found, err := d.r.Existing(ctx, []registry.Wanted{wants(j.item, &m)})
 		if err != nil {
 			return err
 		}
-		there := taken[0].ByName
+		there := found[0].ByName
 		if there == nil {
-			there = taken[0].ByID
+			there = found[0].ByID
 		}
-		if there != nil {
-			if o := there.Origin; o != nil && !stamp.IsZero() && o.Fingerprint == stamp {
-				return d.present(ctx, j, there, stamp)
+		if there != nil && there.ID == m.ID && !d.taken(m.ID) {
+			differs, err := d.differs(ctx, j, there, m.ID, stamp)
+			if err != nil || j.outcome.State != "" {
+				return err
 			}
-			continue
+			if differs == "" {
+				d.present(j, &found[0], there, stamp)
+				return nil
+			}
 		}
-		if _, ok := d.names[nameKey(&m)]; ok || d.taken(m.ID) {
+		if _, planned := d.names[nameKey(&m)]; there != nil || planned || d.taken(m.ID) || found[0].InTheWay != nil {
 			continue
 		}
 		j.model.Version, j.model.ID = m.Version, m.ID
@@ -350,25 +378,40 @@ func (d *decider) taken(id uuid.UUID) bool {
 	return ok
 }
 
-// placeParent finds the parent of a version to be imported, or leaves it without
-// one.
-func (d *decider) placeParent(j *job, have *registry.Existing) {
+// placeParent finds the parent of a version to be imported. It leaves it without
+// one if that is nowhere, and ends the job if it is in the source and failed.
+func (d *decider) placeParent(j *job, have *registry.Existing) bool {
 	parent := j.model.Parent
 	if parent == uuid.Nil {
-		return
+		return true
 	}
 	id, moved := d.moved[parent]
 	if !moved {
 		id = parent
+	}
+	if _, failed := d.failed[parent]; failed && have.Parent == nil {
+		return d.withoutParent(j)
 	}
 	if before := d.storing[id]; before != nil {
 		j.after, j.parent = before, true
 	}
 	if !d.taken(id) && !moved && have.Parent == nil {
 		j.dropParent("is neither in the registry nor was it imported")
-		return
+		return true
 	}
 	j.model.Parent = id
+	return true
+}
+
+// withoutParent deals with a version whose parent has failed. It reports whether
+// the version is imported all the same.
+func (d *decider) withoutParent(j *job) bool {
+	if !d.opts.DropParents {
+		j.end(Failed, fmt.Errorf("its parent %s could not be imported: mend that first, or choose to import it without", j.model.Parent))
+		return false
+	}
+	j.dropParent("could not be imported")
+	return true
 }
 
 // dropParent leaves a version without its parent, which its origin keeps.
@@ -408,44 +451,24 @@ func (d *decider) placeProduction(j *job, have *registry.Existing) {
 // placeAliases leaves a version those aliases that are free, or that point at a
 // version of the same source: the source has moved them. One that is present
 // only gets those that are free.
-func (d *decider) placeAliases(ctx context.Context, j *job) error {
-	if len(j.model.Aliases) == 0 {
-		return nil
-	}
-	at := map[string]registry.Alias{}
-	for a, err := range d.r.Aliases(ctx, j.model.Name) {
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		at[a.Alias] = a
-	}
+func (d *decider) placeAliases(j *job, have *registry.Existing) {
 	var place []string
 	for _, text := range j.model.Aliases {
 		if _, err := name.ParseAlias(text); err != nil {
 			j.note("the alias %q is left out: %v", text, err)
 			continue
 		}
-		a, taken := at[text]
+		at := have.Aliases[text]
 		switch {
-		case !taken:
+		case at == nil:
 			place = append(place, text)
-		case a.ID == j.model.ID:
-		case j.outcome.State == Present || !d.own(ctx, a.ID):
-			j.note("the alias %s stays at %s:%s", text, a.Name, a.Version)
+		case at.ID == j.model.ID:
+		case j.outcome.State == Present || at.Origin == nil || at.Origin.Source != d.kind:
+			j.note("the alias %s stays at %s", text, at.Ref())
 		default:
-			j.note("the alias %s moves here from %s:%s", text, a.Name, a.Version)
+			j.note("the alias %s moves here from %s", text, at.Ref())
 			place = append(place, text)
 		}
 	}
 	j.model.Aliases = place
-	return nil
-}
-
-// own reports whether a version came from the same kind of source.
-func (d *decider) own(ctx context.Context, id uuid.UUID) bool {
-	m, err := d.r.Get(ctx, id.String())
-	return err == nil && m.Origin != nil && m.Origin.Source == d.kind
 }

@@ -53,7 +53,7 @@ func Apply(ctx context.Context, r *registry.Registry, src Source, o *Options) it
 				yield(Outcome{}, err)
 				return false
 			}
-			d.forget()
+			d.stored(jobs)
 			b = newBatch(ctx, d)
 			return true
 		}

@@ -215,13 +215,23 @@ func TestApplyBroken(t *testing.T) {
 			f.Open = func(context.Context) (io.ReadCloser, error) { return brokenAt{bytes.NewReader([]byte("content"))}, nil }
 		}), "bad sector"},
 		"bad path":        {lies(func(f *File) { f.Path = "../x" }), "path"},
-		"bad name":        {item("m:1/2", "content"), "version"},
+		"bad name":        {renamed(item("m:1/2", "content"), "m:1"), "version"},
 		"two paths":       {&Item{Model: item("m:1").Model, Files: []File{file("a", "1"), file("a", "2")}}, "two of its files"},
 		"file and folder": {&Item{Model: item("m:1").Model, Files: []File{file("a", "1"), file("a/b", "2")}}, "folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := store(t)
-			_, all := outcomes(t, Apply(t.Context(), r, &fake{items: []*Item{tt.item, child, item("n:1", "fine")}}, nil))
+			src := &fake{items: []*Item{tt.item, child, item("n:1", "fine")}}
+			for range 2 { // the child waits for its parent to be mended
+				_, all := outcomes(t, Apply(t.Context(), r, src, nil))
+				if all[1].State != Failed || !strings.Contains(all[1].Why.Error(), "its parent") {
+					t.Errorf("its child is %s, because of %v", all[1].State, all[1].Why)
+				}
+				if diff := cmp.Diff(map[string]string{"n/1/f0.bin": "fine"}, contents(t, r)); diff != "" {
+					t.Error(diff)
+				}
+			}
+			_, all := outcomes(t, Apply(t.Context(), r, src, &Options{DropParents: true}))
 			if all[0].State != Failed || all[0].Why == nil || !strings.Contains(all[0].Why.Error(), tt.why) {
 				t.Errorf("it is %s, because of %v; want it to fail for %q", all[0].State, all[0].Why, tt.why)
 			}
@@ -320,6 +330,77 @@ func TestApplyConflict(t *testing.T) {
 func renamed(it *Item, text string) *Item {
 	it.Model.ID = id(text)
 	return it
+}
+
+// TestApplyLateParent has a parent that fails, and is mended: the child comes
+// with it.
+func TestApplyLateParent(t *testing.T) {
+	parent, child := item("m:1", "parent"), item("m:2", "child")
+	child.Model.Parent = id("m:1")
+	grandchild := item("m:3", "grandchild")
+	grandchild.Model.Parent = id("m:2")
+	bad := item("m:1", "parent")
+	bad.Err = errors.New("its file is gone")
+	for name, tt := range map[string]*Item{"when planned": bad, "when stored": func() *Item { it := item("m:1", "parent"); it.Files[0].Want.SHA256[0]++; return it }()} {
+		t.Run(name, func(t *testing.T) {
+			r := store(t)
+			lines, _ := outcomes(t, Apply(t.Context(), r, &fake{items: []*Item{tt, child, grandchild}}, nil))
+			if diff := cmp.Diff([]string{"failed m:1", "failed m:2", "failed m:3"}, lines); diff != "" {
+				t.Error(diff)
+			}
+			lines, _ = apply(t, r, &fake{items: []*Item{parent, child, grandchild}}, nil)
+			if diff := cmp.Diff([]string{"imported m:1", "imported m:2", "imported m:3"}, lines); diff != "" {
+				t.Error(diff)
+			}
+			if m, err := r.Get(t.Context(), "m:3"); err != nil || m.Parent != id("m:2") {
+				t.Errorf("m:3 is %+v, %v", m, err)
+			}
+		})
+	}
+}
+
+// TestApplyPathConflict has files whose full paths are those of other versions:
+// it says so, in the plan as far as they are there, and the others come in.
+func TestApplyPathConflict(t *testing.T) {
+	r := store(t)
+	inner := item("a/b:c", "inner")
+	inner.Files[0].Path = "w"
+	outer := item("a:b", "outer")
+	outer.Files[0].Path = "c/w"
+	src := &fake{items: []*Item{inner, outer, item("n:1", "fine")}}
+	lines, all := outcomes(t, Apply(t.Context(), r, src, nil))
+	if diff := cmp.Diff([]string{"imported a/b:c", "failed a:b", "imported n:1"}, lines); diff != "" || !strings.Contains(all[1].Why.Error(), "a/b/c/w") {
+		t.Errorf("%s, because of %v", diff, all[1].Why)
+	}
+	lines, _ = apply(t, r, src, nil)
+	if diff := cmp.Diff([]string{"present a/b:c", "failed a:b", "present n:1"}, lines); diff != "" {
+		t.Error("again:", diff)
+	}
+	lines, _ = apply(t, r, src, &Options{OnConflict: Suffix})
+	if diff := cmp.Diff([]string{"present a/b:c", "imported a:b-2", "present n:1"}, lines); diff != "" {
+		t.Error("suffix:", diff)
+	}
+}
+
+// TestApplySuffixTouched imports a version in conflict again and again while
+// only the times of its files change.
+func TestApplySuffixTouched(t *testing.T) {
+	r := store(t)
+	there := item("m:1", "old")
+	there.Model.Origin = nil
+	outcomes(t, Apply(t.Context(), r, &fake{items: []*Item{there}}, nil))
+	for i := range 3 {
+		it := item("m:1", "new")
+		it.Files[0].Modified = int64(i + 1)
+		lines, _ := apply(t, r, &fake{items: []*Item{it}}, &Options{OnConflict: Suffix})
+		want := "present m:1-2"
+		if i == 0 {
+			want = "imported m:1-2"
+		}
+		if lines[0] != want {
+			t.Errorf("round %d: %s", i, lines[0])
+		}
+	}
 }
 
 // TestApplyConflictParent checks that the children of a version that got another
@@ -424,6 +505,9 @@ func TestApplyAliases(t *testing.T) {
 	one.Model.Aliases, two.Model.Aliases = nil, []string{"main", "new"}
 	apply(t, r, &fake{items: []*Item{one, two}}, nil)
 	alias("main=2 new=2")
+	if m, err := r.Get(t.Context(), "m:2"); err != nil || m.UpdatedAt != two.Model.UpdatedAt {
+		t.Errorf("an alias that came along changed the time: %+v, %v", m, err)
+	}
 
 	// Somebody moves it, and takes one away: an import only brings that back.
 	note := registry.Note{}
@@ -469,25 +553,31 @@ func TestApplyMany(t *testing.T) {
 	if done != total {
 		t.Errorf("progress was told of %d bytes of %d", done, total)
 	}
+	failed := map[int]bool{}
 	for i, line := range lines {
+		child := i >= 10 && i%3 == 0
+		failed[i] = i%500 == 99 || child && failed[i-10]
 		want := "imported "
-		if i%500 == 99 {
+		if failed[i] {
 			want = "failed "
 		}
 		if want += items[i].Model.Ref(); line != want {
 			t.Fatalf("item %d: %s, want %s", i, line, want)
 		}
-		if i%500 == 99 || i%3 != 0 || i < 10 || (i-10)%500 == 99 {
-			continue
-		}
-		if i%97 == 0 {
+		if !failed[i] && child && i%97 == 0 {
 			m, err := r.Get(t.Context(), items[i].Model.Ref())
 			if err != nil || m.Parent != items[i-10].Model.ID {
 				t.Errorf("%s has the parent %v, %v", items[i].Model.Ref(), m, err)
 			}
 		}
 	}
-	if events, want := history(t, r), n-(n+400)/500; events != want {
+	want := 0
+	for i := range items {
+		if !failed[i] {
+			want++
+		}
+	}
+	if events := history(t, r); events != want {
 		t.Errorf("%d events, want %d", events, want)
 	}
 }

@@ -48,6 +48,11 @@ type Options struct {
 	// and no reason.
 	Note registry.Note
 
+	// DropParents imports a version whose parent is in the source and could not be
+	// imported without a parent. Without, it fails too, so that it keeps its
+	// parent when that is mended and comes with a later import.
+	DropParents bool
+
 	// Workers is how many versions are read and stored at once; 0 is 4. More
 	// than one help with small files, which mostly wait for the disk; a large one
 	// keeps all CPUs busy by itself.

@@ -22,6 +22,8 @@ type Bulk struct {
 	r     *Registry
 	batch *blob.Batch
 
+	commit sync.Mutex // held by Commit: two that have some Drafts in common must not wait for each other
+
 	mu     sync.Mutex
 	drafts map[uuid.UUID]*Draft // begun, and neither committed nor closed
 	last   map[name.Name]*Draft // of those of a name, the one that was begun last
@@ -82,6 +84,8 @@ const sealers = 8
 // errors are those of Draft.Commit, and a *blob.CorruptError for what was not
 // stored as it was written; the Drafts may be committed again, one by one too.
 func (b *Bulk) Commit(ctx context.Context, n Note, drafts ...*Draft) ([]*Model, error) {
+	b.commit.Lock()
+	defer b.commit.Unlock()
 	all := make([]*closing, len(drafts))
 	for i, d := range drafts {
 		if d.bulk != b || slices.Contains(drafts[:i], d) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -225,16 +226,25 @@ func TestAdopt(t *testing.T) {
 func TestExisting(t *testing.T) {
 	ctx := t.Context()
 	r := newRegistry(t)
-	m, err := r.Register(ctx, Model{Name: "m", Version: "1", Status: Production}, strings.NewReader("x"))
+	m, err := r.Register(ctx, Model{Name: "m", Version: "1", Status: Production, Aliases: []string{"best"}}, strings.NewReader("x"))
 	must(t, err)
-	found, err := r.Existing(ctx, []*Model{
-		{Name: "m", Version: "1"},
-		{ID: m.ID, Name: "n", Version: "2", Parent: m.ID},
-		{Name: "m", Version: "9", Status: Production},
-		{Name: "../", Version: "1"},
-		{Name: "m", Version: "a/b"},
+	found, err := r.Existing(ctx, []Wanted{
+		{Model: &Model{Name: "m", Version: "1"}},
+		{Model: &Model{ID: m.ID, Name: "n", Version: "2", Parent: m.ID}},
+		{Model: &Model{Name: "m", Version: "9", Status: Production, Aliases: []string{"best", "new", "a/b"}}},
+		{Model: &Model{Name: "../", Version: "1"}},
+		{Model: &Model{Name: "m", Version: "a/b"}},
+		{Model: &Model{Name: "m/1", Version: "weights.bin"}, Paths: []string{"../x", "file"}},
 	})
 	must(t, err)
+	for i, f := range found {
+		if _, taken := errors.AsType[*index.PathConflictError](f.InTheWay); taken != (i == 5) {
+			t.Errorf("version %d: in the way is %v", i, f.InTheWay)
+		}
+	}
+	if a := found[2].Aliases; len(a) != 1 || a["best"].ID != m.ID {
+		t.Errorf("aliases %v", a)
+	}
 	ref := func(m *Model) string {
 		if m == nil {
 			return ""
@@ -245,7 +255,7 @@ func TestExisting(t *testing.T) {
 	for _, f := range found {
 		got = append(got, strings.Join([]string{ref(f.ByID), ref(f.ByName), ref(f.Parent), ref(f.Production)}, " "))
 	}
-	if diff := cmp.Diff([]string{" m:1  ", "m:1  m:1 ", "   m:1", "   ", "   "}, got); diff != "" {
+	if diff := cmp.Diff([]string{" m:1  ", "m:1  m:1 ", "   m:1", "   ", "   ", "   "}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -288,6 +298,53 @@ func TestOriginKept(t *testing.T) {
 		t.Fatalf("checked %+v", checked)
 	}
 	wantCorrupt(t, "manifest", checked[0].Err, "m:1", "")
+}
+
+// TestBulkOverlap commits the same two Drafts in both orders at once: one commit
+// gets them, and neither waits for the other for ever.
+func TestBulkOverlap(t *testing.T) {
+	r := newRegistry(t)
+	for round := range 20 {
+		b := r.Bulk()
+		x := bulkPut(t, b, Model{Name: "m", Version: fmt.Sprint("x", round)}, "x")
+		y := bulkPut(t, b, Model{Name: "m", Version: fmt.Sprint("y", round)}, "y")
+		var errs [2]error
+		var wg sync.WaitGroup
+		wg.Go(func() { _, errs[0] = b.Commit(t.Context(), Note{}, x, y) })
+		wg.Go(func() { _, errs[1] = b.Commit(t.Context(), Note{}, y, x) })
+		wg.Wait()
+		if (errs[0] == nil) == (errs[1] == nil) {
+			t.Errorf("%v, and %v", errs[0], errs[1])
+		}
+	}
+}
+
+// TestBulkTimes checks that what comes with a registration leaves its times as
+// they are, also after a rebuild, and that what comes later does not.
+func TestBulkTimes(t *testing.T) {
+	ctx := t.Context()
+	dir := filepath.Join(t.TempDir(), "store")
+	r, err := Create(ctx, dir, nil)
+	must(t, err)
+	b := r.Bulk()
+	d := bulkPut(t, b, Model{Name: "m", Version: "1", RegisteredAt: 3, UpdatedAt: 4, Aliases: []string{"a"}}, "x")
+	must(t, d.Amend(Metadata{Tags: []string{"t"}}, "later"))
+	_, err = b.Commit(ctx, Note{}, d)
+	must(t, err)
+	for range 2 {
+		if m := get(t, r, "m:a"); m.UpdatedAt != 4 || m.Description != "later" {
+			t.Errorf("registered with an alias and an edit, it is %+v", m)
+		}
+		must(t, r.Close())
+		must(t, os.Remove(filepath.Join(dir, "index.db")))
+		r, err = Open(ctx, dir, nil)
+		must(t, err)
+	}
+	must(t, r.DeleteAlias(ctx, "m", "a", Note{}))
+	if m := get(t, r, "m:1"); m.UpdatedAt == 4 {
+		t.Error("an alias that was removed later left no trace")
+	}
+	must(t, r.Close())
 }
 
 func TestAmend(t *testing.T) {

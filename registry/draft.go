@@ -162,7 +162,7 @@ func (r *Registry) record(m *Model) (rec index.Version, err error) {
 		return rec, err
 	}
 	rec.RegisteredBy = m.RegisteredBy
-	if rec.RegisteredBy == "" {
+	if rec.RegisteredBy == "" && m.Origin == nil {
 		rec.RegisteredBy = r.actor
 	}
 	rec.Description = m.Description

@@ -159,8 +159,8 @@ type Model struct {
 	Version      string    `json:"version"` // "": the next number
 	Status       Status    `json:"status"`  // "": Pending
 	Metadata     Metadata  `json:"metadata,omitzero"`
-	RegisteredAt int64     `json:"registered_at"` // microseconds since the Unix epoch; 0: now
-	RegisteredBy string    `json:"registered_by,omitzero"`
+	RegisteredAt int64     `json:"registered_at"`          // microseconds since the Unix epoch; 0: now
+	RegisteredBy string    `json:"registered_by,omitzero"` // "": Options.Actor, or with an Origin nobody knows who
 	Description  string    `json:"description,omitzero"`
 	Parent       uuid.UUID `json:"parent,omitzero"`
 	UpdatedAt    int64     `json:"updated_at"`        // microseconds since the Unix epoch; 0: now

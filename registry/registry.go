@@ -184,12 +184,17 @@ type Note struct {
 	Reason string // may be empty
 }
 
+// Check returns an error that wraps ErrInvalid if the Note can't be recorded.
+func (n Note) Check() error {
+	return errors.Join(checkText("actor", n.Actor, maxActor), checkText("reason", n.Reason, maxReason))
+}
+
 // change is what the index records of a verb and a note.
 func (r *Registry) change(verb string, n Note) (index.Change, error) {
 	if n.Actor == "" {
 		n.Actor = r.actor
 	}
-	if err := errors.Join(checkText("actor", n.Actor, maxActor), checkText("reason", n.Reason, maxReason)); err != nil {
+	if err := n.Check(); err != nil {
 		return index.Change{}, err
 	}
 	return index.Change{Verb: verb, Actor: n.Actor, Reason: n.Reason}, nil

@@ -122,7 +122,7 @@ func (a *app) export(ctx context.Context, refs []string, dest string, f exportFl
 	}
 	p := a.progress("exporting", total)
 	defer p.end()
-	e := exporter{a: a, r: r, models: models, dest: dest, force: f.force, progress: p}
+	e := exporter{a: a, r: r, models: models, dest: dest, force: f.force, several: len(refs) != 1 || f.allVersions, progress: p}
 	failed, err := e.write(ctx, layout)
 	p.end()
 	if err != nil {
@@ -156,6 +156,7 @@ type exporter struct {
 	models   []*registry.Model
 	dest     string
 	force    bool
+	several  bool // there may be more than one: each has a folder of its own
 	progress *progress
 }
 
@@ -236,7 +237,7 @@ func (e *exporter) seq() iter.Seq2[*registry.Model, error] {
 func (e *exporter) files(ctx context.Context) error {
 	for _, m := range e.models {
 		dir := e.dest
-		if len(e.models) > 1 {
+		if e.several {
 			dir = filepath.Join(e.dest, filepath.FromSlash(m.Name), m.Version)
 		}
 		if _, err := m.Extract(ctx, dir, &registry.ExtractOptions{Replace: e.force, Progress: e.progress.add}); err != nil {

@@ -95,7 +95,7 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 			{"weights", weights},
 			{"size", fmt.Sprintf("%s (%s bytes) in %s", formatSize(m.WeightsSize), humanize.Comma(m.WeightsSize), plural(m.Files, "file"))},
 			{"stored", fmt.Sprintf("%s, ratio %s", formatSize(storage.Stored), formatRatio(m.WeightsSize, storage.Stored))},
-			{"registered", formatTime(m.RegisteredAt) + " by " + m.RegisteredBy},
+			{"registered", registered(m)},
 			{"imported from", importedFrom(m.Origin)},
 			{"updated", formatTime(m.UpdatedAt)},
 		},
@@ -120,6 +120,15 @@ func (a *app) show(ctx context.Context, ref string, asJSON bool) error {
 	}
 	fmt.Fprintln(a.stdout)
 	return a.printParts(storage.Parts)
+}
+
+// registered tells when a version was registered, and by whom if that is known.
+func registered(m *registry.Model) string {
+	text := formatTime(m.RegisteredAt)
+	if m.RegisteredBy != "" {
+		text += " by " + m.RegisteredBy
+	}
+	return text
 }
 
 // importedFrom tells where a version comes from, "" if it was made here.

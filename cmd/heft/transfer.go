@@ -21,6 +21,7 @@ import (
 type transferFlags struct {
 	dryRun     bool
 	onConflict string
+	parents    bool // drop them
 	reason     string
 	verbose    bool
 	json       bool
@@ -29,6 +30,7 @@ type transferFlags struct {
 func (f *transferFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.dryRun, "dry-run", "n", false, "only tell what would be done, and every problem")
 	flags.StringVar(&f.onConflict, "on-conflict", string(migrate.Fail), "fail, skip or suffix: `WHAT` to do when another version has the name and label")
+	flags.BoolVar(&f.parents, "drop-parents", false, "bring a version whose parent failed in without a parent; else it fails too")
 	flags.StringVar(&f.reason, "reason", "", "why, for the log: a `TEXT`")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "list every version, not only those with problems or notes")
 	flags.BoolVar(&f.json, "json", false, "print every version and the totals as JSON")
@@ -39,7 +41,8 @@ func (f *transferFlags) options() (*migrate.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &migrate.Options{OnConflict: how, Note: registry.Note{Reason: f.reason}}, nil
+	o := &migrate.Options{OnConflict: how, DropParents: f.parents, Note: registry.Note{Reason: f.reason}}
+	return o, o.Note.Check()
 }
 
 // transferAgain says what an interrupted transfer leaves behind.
