@@ -81,9 +81,11 @@ type exportJSON struct {
 	Files    int            `json:"files"`
 	Size     int64          `json:"size"` // bytes of the versions' files
 	Failed   []failedExport `json:"failed"`
+	Reduced  []failedExport `json:"reduced"` // those written without something that is known of them
 }
 
-// failedExport is a version that the layout can't hold, or that can't be read.
+// failedExport is a version that the layout can't hold, or not all of it, or that
+// can't be read.
 type failedExport struct {
 	Ref    string `json:"ref"`
 	Reason string `json:"reason"`
@@ -123,12 +125,12 @@ func (a *app) export(ctx context.Context, refs []string, dest string, f exportFl
 	p := a.progress("exporting", total)
 	defer p.end()
 	e := exporter{a: a, r: r, models: models, dest: dest, force: f.force, several: len(refs) != 1 || f.allVersions, progress: p}
-	failed, err := e.write(ctx, layout)
+	left, err := e.write(ctx, layout)
 	p.end()
 	if err != nil {
 		return err
 	}
-	return e.report(layout, failed, f.json)
+	return e.report(layout, left, f.json)
 }
 
 func exportLayout(layout, dest string) (string, error) {
@@ -160,47 +162,55 @@ type exporter struct {
 	progress *progress
 }
 
-// write writes the versions. Those that it had to leave out are not among them
-// and returned.
-func (e *exporter) write(ctx context.Context, layout string) ([]lattice.ExportFailure, error) {
+// leftOut is what the layout could not hold.
+type leftOut struct {
+	versions []lattice.ExportFailure // all of them
+	parts    []lattice.ExportFailure // some of what is known of them
+}
+
+// write writes the versions and returns what it had to leave out.
+func (e *exporter) write(ctx context.Context, layout string) (left leftOut, err error) {
 	switch layout {
 	case layoutTar:
-		return nil, e.tar(ctx)
+		return left, e.tar(ctx)
 	case layoutLattice:
 		report, err := lattice.Export(ctx, e.r, e.seq(), e.dest, &lattice.ExportOptions{Progress: e.progress.add})
-		return report.Failed, err
+		return leftOut{report.Failed, report.Reduced}, err
 	case layoutOCI:
 		_, err := oci.Export(ctx, e.r, e.seq(), e.dest, &oci.Options{Hashed: e.progress.add, Progress: e.progress.add})
-		return nil, err
+		return left, err
 	}
-	return nil, e.files(ctx)
+	return left, e.files(ctx)
 }
 
 // report prints what was written, and returns an error if a version was not.
-func (e *exporter) report(layout string, failed []lattice.ExportFailure, asJSON bool) error {
-	done := exportJSON{Layout: layout, Dest: e.dest, Versions: []string{}, Failed: []failedExport{}}
-	left := map[string]bool{}
+func (e *exporter) report(layout string, left leftOut, asJSON bool) error {
+	done := exportJSON{Layout: layout, Dest: e.dest, Versions: []string{}, Failed: []failedExport{}, Reduced: []failedExport{}}
+	out := map[string]bool{}
 	var reasons []error
-	for _, f := range failed {
-		left[f.Ref] = true
+	for _, f := range left.parts {
+		done.Reduced = append(done.Reduced, failedExport{f.Ref, plain(f.Err)})
+	}
+	for _, f := range left.versions {
+		out[f.Ref] = true
 		reasons = append(reasons, f.Err)
 		done.Failed = append(done.Failed, failedExport{f.Ref, plain(f.Err)})
 	}
 	for _, m := range e.models {
-		if !left[m.Ref()] {
+		if !out[m.Ref()] {
 			done.Versions = append(done.Versions, m.Ref())
 			done.Files += m.Files
 			done.Size += m.WeightsSize
 		}
 	}
-	if err := e.print(done, asJSON); err != nil || len(failed) == 0 {
+	if err := e.print(done, asJSON); err != nil || len(left.versions) == 0 {
 		return err
 	}
 	code := exitError
 	if corrupt(errors.Join(reasons...)) {
 		code = exitCorrupt
 	}
-	return exitWith(code, "%s could not be exported", plural(len(failed), "version"))
+	return exitWith(code, "%s could not be exported", plural(len(left.versions), "version"))
 }
 
 func (e *exporter) print(done exportJSON, asJSON bool) error {
@@ -217,6 +227,11 @@ func (e *exporter) print(done exportJSON, asJSON bool) error {
 	}
 	for _, f := range done.Failed {
 		if _, err := fmt.Fprintf(e.a.stdout, "%-12s  %s\n  %s\n", migrate.Failed, printable(f.Ref), printable(f.Reason)); err != nil {
+			return err
+		}
+	}
+	for _, f := range done.Reduced {
+		if _, err := fmt.Fprintf(e.a.stdout, "%-12s  %s\n  note: %s\n", "reduced", printable(f.Ref), printable(f.Reason)); err != nil {
 			return err
 		}
 	}

@@ -32,6 +32,7 @@ type conversion struct {
 	rec     *record
 	item    *migrate.Item
 	details details
+	claims  []string // paths of the weights that are the row's
 	errs    []error
 }
 

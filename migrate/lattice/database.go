@@ -28,8 +28,13 @@ type Database struct {
 
 var _ migrate.Source = (*Database)(nil)
 
-// openDatabase opens the database at path, in which no link is.
-func openDatabase(ctx context.Context, path string, o *Options) (_ *Database, err error) {
+// openDatabase opens the database at given, which may be a link to it.
+func openDatabase(ctx context.Context, given string, o *Options) (_ *Database, err error) {
+	// SQLite's own files are beside the database itself, not beside a link to it.
+	path, err := filepath.EvalSymlinks(given)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database %s: %w", given, err)
+	}
 	d := &Database{orphans: o.Orphans}
 	defer func() {
 		if err != nil {
@@ -64,8 +69,58 @@ func openDatabase(ctx context.Context, path string, o *Options) (_ *Database, er
 	if finding != "ok" {
 		return nil, damaged(path, finding)
 	}
-	d.tree, err = tree.Open(filepath.Dir(path))
+	d.tree, err = d.weightsTree(ctx, filepath.Dir(given), filepath.Dir(path))
 	return d, err
+}
+
+// weightsTree opens the folder that weights are in: that of the path as it was
+// given, if it has any, or else that of the database itself.
+func (d *Database) weightsTree(ctx context.Context, given, itself string) (*tree.Tree, error) {
+	t, err := tree.Open(given)
+	if err != nil {
+		return nil, err
+	}
+	here, err := d.isWeightsTree(ctx, t, itself)
+	if here && err == nil {
+		return t, nil
+	}
+	if err = errors.Join(err, t.Close()); err != nil {
+		return nil, err
+	}
+	return tree.Open(itself)
+}
+
+// isWeightsTree reports whether t is itself, or has weights/ or the file of any row.
+func (d *Database) isWeightsTree(ctx context.Context, t *tree.Tree, itself string) (bool, error) {
+	one, err := os.Stat(t.Dir())
+	if err != nil {
+		return false, err
+	}
+	if other, err := os.Stat(itself); err != nil || os.SameFile(one, other) {
+		return err == nil, err
+	}
+	if info, err := t.Stat(weightsDir); err == nil && info.IsDir() {
+		return true, nil
+	}
+	rows, err := d.db.QueryContext(ctx, "SELECT "+d.schema.guarded(colWeightsPath)+" FROM "+d.schema.table)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var given any
+		if err := rows.Scan(&given); err != nil {
+			return false, err
+		}
+		candidates, err := weightsPaths(text(given))
+		if err != nil {
+			continue // it is said of the row
+		}
+		if _, _, err := firstFile(t, candidates); err == nil {
+			return true, nil
+		}
+	}
+	return false, rows.Err()
 }
 
 // damaged is the error for a database that SQLite finds fault with.
@@ -109,7 +164,6 @@ func (d *Database) items(ctx context.Context, yield func(*migrate.Item, error) b
 	if err != nil {
 		return err
 	}
-	order, verdicts := s.plan()
 	// A statement is not for a context of its own: it is watched by a goroutine
 	// for each row.
 	row, err := d.db.PrepareContext(ctx, d.schema.rowQuery())
@@ -117,24 +171,27 @@ func (d *Database) items(ctx context.Context, yield func(*migrate.Item, error) b
 		return err
 	}
 	defer row.Close()
+	order, verdicts, err := s.plan(func(i int32, v verdict) (bool, error) {
+		c, err := d.convert(ctx, row, rowids[i], v)
+		return err == nil && c.finish().Err == nil, err
+	})
+	if err != nil {
+		return err
+	}
 	named := newPathSet(len(order))
 	for n, i := range order {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		rec, err := d.record(row, rowids[i], verdicts[i])
+		c, err := d.convert(ctx, row, rowids[i], verdicts[i])
 		if err != nil {
 			return err
 		}
-		c := convert(rec, verdicts[i])
-		if verdicts[i]&tooLarge != 0 {
-			if err := d.explain(ctx, c, rowids[i]); err != nil {
-				return err
-			}
-		} else {
-			c.weights(d.tree, named)
-		}
 		item := c.finish()
+		for _, at := range c.claims {
+			named.add(at)
+		}
+		if item.Err != nil {
+			// Its weights, imported as an orphan, would take its name.
+			named.add(defaultPlace(item.Model.Name, item.Model.Version))
+		}
 		if n == 0 {
 			item.Notes = append(d.schema.notes[:len(d.schema.notes):len(d.schema.notes)], item.Notes...)
 		}
@@ -143,6 +200,24 @@ func (d *Database) items(ctx context.Context, yield func(*migrate.Item, error) b
 		}
 	}
 	return d.findOrphans(ctx, named, yield)
+}
+
+// convert reads a row and converts it, with its weights.
+func (d *Database) convert(ctx context.Context, all *sql.Stmt, rowid int64, v verdict) (*conversion, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	rec, err := d.record(all, rowid, v)
+	if err != nil {
+		return nil, err
+	}
+	c := convert(rec, v)
+	if v&tooLarge != 0 {
+		c.claimUnread(d.tree)
+		return c, d.explain(ctx, c, rowid)
+	}
+	c.weights(d.tree)
+	return c, nil
 }
 
 // survey is the first pass over the table.

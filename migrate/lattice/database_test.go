@@ -292,6 +292,33 @@ func TestOneInProduction(t *testing.T) {
 	}
 }
 
+// TestElection has versions in production that can't be imported: they leave it
+// to the latest that can.
+func TestElection(t *testing.T) {
+	large := strings.Repeat("x", maxText+1)
+	path := newDatabase(t, schemaLoose,
+		row{"name": "m", "version": "1", "status": "production", "updated_at": int64(1)},
+		row{"name": "m", "version": "2", "status": "production", "updated_at": int64(2), "weights_path": "w.bin"},
+		row{"name": "m", "version": "3", "status": "production", "updated_at": int64(3), "weights_path": "gone.bin"},
+		row{"name": "m", "version": "4", "status": "production", "updated_at": int64(4), "description": large},
+		row{"name": "m", "version": "5", "status": "production", "updated_at": int64(5), "id": idOfTest(1)},
+		row{"name": "m", "version": "..", "status": "production", "updated_at": int64(6)},
+		row{"name": "m", "version": "7", "status": "production", "updated_at": int64(7), "weights_path": "w.bin", "weights_size": int64(1)},
+		row{"name": "none", "version": "1", "status": "production", "weights_path": "gone.bin"},
+		row{"name": "none", "version": "2", "status": "production", "weights_path": "gone.bin"},
+	)
+	write(t, filepath.Join(filepath.Dir(path), "w.bin"), "weights")
+	for i, it := range items(t, open(t, path, nil)) {
+		staged := i == 0
+		if (it.Model.Status == registry.Staged) != staged || noted(it, "is in production") != staged {
+			t.Errorf("row %d is %s: %q", i+1, it.Model.Status, it.Notes)
+		}
+		if (it.Err == nil) != (i < 2) {
+			t.Errorf("row %d: %v", i+1, it.Err)
+		}
+	}
+}
+
 func TestExtraAndMissingColumns(t *testing.T) {
 	path := newDatabase(t, `CREATE TABLE models (rowid TEXT, id TEXT, name TEXT, version TEXT, metadata TEXT, registered_at INTEGER, updated_at INTEGER,
 		stars INTEGER, "weird ""name" BLOB, note TEXT, status TEXT, metadata_json TEXT, twice TEXT GENERATED ALWAYS AS (note || note) VIRTUAL)`,

@@ -3,7 +3,6 @@ package lattice
 import (
 	"context"
 	"crypto/sha256"
-	"database/sql"
 	"errors"
 	"fmt"
 	"hash"
@@ -44,9 +43,14 @@ type ExportReport struct {
 	Versions int   // that were written
 	Bytes    int64 // of weights that were written
 	Failed   []ExportFailure
+
+	// Reduced are versions that were written without some of what their rows had
+	// in columns that lattice does not know: Err says which.
+	Reduced []ExportFailure
 }
 
-// ExportFailure is a version that the layout can't hold, or that can't be read.
+// ExportFailure is a version that the layout can't hold as it is, or that can't
+// be read.
 type ExportFailure struct {
 	Ref string
 	Err error
@@ -55,7 +59,10 @@ type ExportFailure struct {
 // Export writes versions in lattice's layout into the folder dir, which must be
 // empty or not exist: models.db and weights/<name>/<version>/weights.bin. What
 // came from a lattice registry is written as it was there, as far as it was not
-// changed since.
+// changed since. Columns that lattice does not know are added to the table as the
+// versions have them, with the values but without a type: at most 64, those of
+// the first versions, since an import takes no more, and none called rowid,
+// _rowid_ or oid, which SQLite refuses to add.
 //
 // A version that can't be written, such as one of several files, is in the
 // report's Failed, and the others are written all the same: the caller has to
@@ -148,19 +155,16 @@ func (e *exporter) rows(ctx context.Context, models iter.Seq2[*registry.Model, e
 			err = errors.Join(err, tx.Rollback())
 		}
 	}()
-	if _, err := tx.ExecContext(ctx, currentSchema); err != nil {
-		return err
-	}
-	insert, err := tx.PrepareContext(ctx, insertRow)
+	to, err := newTable(ctx, tx)
 	if err != nil {
 		return err
 	}
-	defer insert.Close()
+	defer func() { err = errors.Join(err, to.close()) }()
 	for m, err := range models {
 		if err != nil {
 			return err
 		}
-		err := e.version(ctx, tx, insert, m)
+		err := e.version(ctx, to, m)
 		if fe, ok := errors.AsType[*versionError](err); ok {
 			e.report.Failed = append(e.report.Failed, ExportFailure{m.Ref(), fe.err})
 			continue
@@ -180,14 +184,13 @@ func (e *versionError) Error() string { return e.err.Error() }
 
 func (e *versionError) Unwrap() error { return e.err }
 
-func (e *exporter) version(ctx context.Context, tx *sql.Tx, insert *sql.Stmt, m *registry.Model) error {
+func (e *exporter) version(ctx context.Context, to *table, m *registry.Model) error {
 	r := restore(m)
-	var taken int
-	err := tx.QueryRowContext(ctx, "SELECT count(*) FROM models WHERE name = ? AND version = ? OR id = ?", m.Name, m.Version, r.id()).Scan(&taken)
+	taken, err := to.has(ctx, m.Name, m.Version, r.id())
 	if err != nil {
 		return err
 	}
-	if taken > 0 {
+	if taken {
 		return &versionError{errors.New("another version with its name and version, or its id, was written already")}
 	}
 	w, err := e.weights(ctx, &r)
@@ -198,7 +201,10 @@ func (e *exporter) version(ctx context.Context, tx *sql.Tx, insert *sql.Stmt, m 
 	if err != nil {
 		return err
 	}
-	_, err = insert.ExecContext(ctx, row...)
+	left, err := to.insert(ctx, row, r.details.Columns)
+	if len(left) > 0 {
+		e.report.Reduced = append(e.report.Reduced, ExportFailure{m.Ref(), fmt.Errorf("columns that the table can't have besides its others were left out: %s", list(left))})
+	}
 	return err
 }
 

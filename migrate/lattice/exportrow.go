@@ -12,32 +12,6 @@ import (
 	"github.com/heftstore/heft/registry"
 )
 
-// currentSchema is that of the last lattice.
-const currentSchema = `
-CREATE TABLE models (
-	id TEXT PRIMARY KEY,
-	name TEXT NOT NULL,
-	version TEXT NOT NULL,
-	status TEXT NOT NULL,
-	metadata TEXT NOT NULL,
-	registered_at INTEGER NOT NULL,
-	updated_at INTEGER NOT NULL,
-	registered_by TEXT,
-	description TEXT,
-	weights_path TEXT,
-	weights_size INTEGER,
-	weights_hash TEXT,
-	parent_id TEXT,
-	UNIQUE(name, version)
-);
-CREATE INDEX idx_models_name ON models(name);
-CREATE INDEX idx_models_status ON models(status);
-`
-
-const insertRow = `INSERT INTO models (id, name, version, status, metadata, registered_at, updated_at,
-	registered_by, description, weights_path, weights_size, weights_hash, parent_id)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
 // restored is a version with what is known of the row that it was.
 type restored struct {
 	*registry.Model
@@ -172,7 +146,7 @@ func (r *restored) place() string {
 	return at
 }
 
-// row returns the values of insertRow. w says where the weights are.
+// row returns the values of the known columns. w says where the weights are.
 func (r *restored) row(ctx context.Context, reg *registry.Registry, w stored) ([]any, error) {
 	metadata, err := r.metadata()
 	if err != nil {

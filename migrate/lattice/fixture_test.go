@@ -12,6 +12,7 @@ import (
 
 	"github.com/heftstore/heft/migrate"
 	"github.com/heftstore/heft/migrate/internal/sourcetest"
+	"github.com/heftstore/heft/registry"
 )
 
 // The schemas that there were.
@@ -177,6 +178,24 @@ func items(t testing.TB, src migrate.Source) []*migrate.Item {
 			t.Fatal(err)
 		}
 		all = append(all, it)
+	}
+	return all
+}
+
+// importAll imports a source and returns the outcomes by where they were.
+func importAll(t *testing.T, r *registry.Registry, src migrate.Source) map[string]migrate.Outcome {
+	t.Helper()
+	return importWith(t, r, src, nil)
+}
+
+func importWith(t *testing.T, r *registry.Registry, src migrate.Source, o *migrate.Options) map[string]migrate.Outcome {
+	t.Helper()
+	all := map[string]migrate.Outcome{}
+	for o, err := range migrate.Apply(t.Context(), r, src, o) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[o.From] = o
 	}
 	return all
 }

@@ -77,7 +77,12 @@ func (f *Folder) items(ctx context.Context, yield func(*migrate.Item, error) boo
 		}
 		s.add(f.read(at).rec, 0)
 	}
-	order, verdicts := s.plan()
+	order, verdicts, err := s.plan(func(i int32, v verdict) (bool, error) {
+		return f.item(places[i], v).Err == nil, ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
 	for _, i := range order {
 		if err := ctx.Err(); err != nil {
 			return err

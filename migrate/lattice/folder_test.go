@@ -159,12 +159,17 @@ func TestFolderSameRules(t *testing.T) {
 		"m/2/metadata.json": record(`"id":"b","parent_id":"a","updated_at":6`),
 		"m/3/metadata.json": record(`"id":"a","updated_at":1`),
 		"m/4/metadata.json": record(`"id":"c","parent_id":"gone","updated_at":2`),
+		"m/5/metadata.json": record(`"id":"d","updated_at":7,"weights_size":9`), // which fails
+		"m/5/weights.bin":   "x",
 	}), nil)))
 	if !noted(by["m/1"], "its own ancestor") || by["m/2"].Model.Parent != by["m/1"].Model.ID {
 		t.Errorf("the circle: %q", by["m/1"].Notes)
 	}
 	if by["m/2"].Model.Status != registry.Production || by["m/1"].Model.Status != registry.Staged {
 		t.Error("not the last one is in production")
+	}
+	if !failed(by["m/5"], "weights_size is 9") || by["m/5"].Model.Status != registry.Production {
+		t.Errorf("the one that fails: %v, %s", by["m/5"].Err, by["m/5"].Model.Status)
 	}
 	if !failed(by["m/3"], "that of another version before it") || !noted(by["m/4"], "does not exist") {
 		t.Errorf("%v, %q", by["m/3"].Err, by["m/4"].Notes)

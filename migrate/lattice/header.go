@@ -9,8 +9,6 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/heftstore/heft/migrate/internal/tree"
 )
 
 // The header of a database: https://www.sqlite.org/fileformat2.html#the_database_header
@@ -26,9 +24,14 @@ const (
 	atValidFor     = 92 // the counter when atPages was written
 )
 
-// isDatabase reports whether the file begins as a database does.
-func isDatabase(t *tree.Tree, path string) (is bool, err error) {
-	f, err := t.Open(path)
+// isDatabase reports whether path is a regular file, or a link to one, that begins
+// as a database does.
+func isDatabase(path string) (is bool, err error) {
+	// Opening anything else could wait for ever.
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}

@@ -46,9 +46,16 @@ type Options struct {
 // one at its top; or else the root of a tree of folders. What it returns is
 // a *Database or a *Folder, and the caller closes it.
 //
+// A link to a database is followed, also at the top of a folder. Weights are then
+// looked for beside the link if there is weights/ or the file of any row, and
+// otherwise beside the database itself.
+//
 // A database that is in use by another program is a *LockedError. One that is
 // empty, cut off, damaged, of another format or without an ordinary table models
-// is an error that says so and what to do.
+// is an error that says so and what to do. So that versions never get the names
+// of folders for want of it, a file at the top of a folder that is only named
+// like a database (.db, .sqlite, .sqlite3) counts as one, and so does weights/
+// with versions below it if nothing else has any.
 func Open(ctx context.Context, path string, o *Options) (migrate.Source, error) {
 	if o == nil {
 		o = new(Options)
@@ -58,12 +65,7 @@ func Open(ctx context.Context, path string, o *Options) (migrate.Source, error) 
 		return nil, fmt.Errorf("opening a lattice registry: %w", err)
 	}
 	if !info.IsDir() {
-		// SQLite's own files are beside the database itself, not beside a link to it.
-		real, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			return nil, fmt.Errorf("opening a lattice registry: %w", err)
-		}
-		return openDatabase(ctx, real, o)
+		return openDatabase(ctx, path, o)
 	}
 	t, err := tree.Open(path)
 	if err != nil {
@@ -83,42 +85,65 @@ func openFolder(ctx context.Context, t *tree.Tree, o *Options) (migrate.Source, 
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", t.Dir(), err)
 	}
-	var databases, named []string
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		is, err := isDatabase(t, e.Name())
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("looking for a database in %s: %w", t.Dir(), err)
-		case is:
-			databases = append(databases, e.Name())
-		case namedDatabase(e.Name()):
-			named = append(named, e.Name())
-		}
-	}
+	databases, err := findDatabases(t.Dir(), entries)
 	switch {
+	case err != nil:
+		return nil, fmt.Errorf("looking for a database in %s: %w", t.Dir(), err)
 	case len(databases) > 1:
-		return nil, fmt.Errorf("%s holds %d SQLite databases (%s): name the one to import", t.Dir(), len(databases), list(databases))
+		return nil, fmt.Errorf("%s holds %d SQLite databases, or files named like one (%s): name the one to import", t.Dir(), len(databases), list(databases))
 	case len(databases) == 1:
-		src, err := openDatabase(ctx, filepath.Join(t.Dir(), databases[0]), o)
+		at := filepath.Join(t.Dir(), databases[0])
+		src, err := openDatabase(ctx, at, o)
+		if is, _ := isDatabase(at); err != nil && !is {
+			err = fmt.Errorf("%w; if it has nothing to do with the registry, move it out of the folder", err)
+		}
 		if err != nil {
 			return nil, err
 		}
 		return src, t.Close()
 	}
-	found, err := hasVersions(ctx, t)
+	found, err := findVersions(ctx, t)
 	switch {
 	case err != nil:
 		return nil, err
-	case found:
+	case found == besideDatabase:
+		return nil, fmt.Errorf("%s has %s/, but the database that belongs beside it is missing: bring it back, or name %s itself if the folders are all there is",
+			t.Dir(), weightsDir, filepath.Join(t.Dir(), weightsDir))
+	case found != nowhere:
 		return &Folder{tree: t}, nil
-	case len(named) > 0:
-		// It says what is wrong with the file.
-		return openDatabase(ctx, filepath.Join(t.Dir(), named[0]), o)
 	}
 	return nil, fmt.Errorf("%s is no lattice registry: it has neither a SQLite database at its top nor a <name>/<version>/%s below", t.Dir(), weightsFile)
+}
+
+// findDatabases returns which entries of the folder dir are databases, or named
+// like one: what is wrong with such a file is said when it is opened. A link
+// counts as what it leads to, once for each file.
+func findDatabases(dir string, entries []fs.DirEntry) (found []string, err error) {
+	seen := map[string]bool{}
+	for _, e := range entries {
+		at := filepath.Join(dir, e.Name())
+		info, err := os.Stat(at)
+		if err == nil && info.IsDir() {
+			continue // <name>/, whatever the name
+		}
+		is := namedDatabase(e.Name())
+		if !is && err == nil {
+			if is, err = isDatabase(at); err != nil {
+				return nil, err
+			}
+		}
+		if !is {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(at); err == nil {
+			at = real
+		}
+		if !seen[at] {
+			seen[at] = true
+			found = append(found, e.Name())
+		}
+	}
+	return found, nil
 }
 
 // namedDatabase reports whether people would take a file of that name for

@@ -204,7 +204,10 @@ func FuzzMetadataFile(f *testing.F) {
 		}
 		s := newSurvey(1)
 		s.add(r.rec, 0)
-		_, verdicts := s.plan()
+		_, verdicts, err := s.plan(func(int32, verdict) (bool, error) { return true, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
 		it := convert(r.rec, verdicts[0]).finish()
 		if it.Model.ID == uuid.Nil {
 			t.Fatal("no id")

@@ -21,6 +21,10 @@ type schema struct {
 	notes  []string
 }
 
+// rowidAliases returns what SQLite calls the number of a row where no column has
+// that name.
+func rowidAliases() []string { return []string{"rowid", "_rowid_", "oid"} }
+
 // quote writes an SQL identifier.
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
@@ -41,7 +45,7 @@ func readSchema(ctx context.Context, db *sql.DB) (*schema, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, alias := range []string{"rowid", "_rowid_", "oid"} {
+	for _, alias := range rowidAliases() {
 		if !taken[alias] {
 			s.rowid = alias
 			break

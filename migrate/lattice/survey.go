@@ -53,34 +53,70 @@ func (s *survey) add(rec *record, v verdict) {
 	s.verdicts = append(s.verdicts, v)
 }
 
-// surveyed returns the columns that a survey looks at.
+// surveyed returns the columns that a survey looks at, and the one that tells
+// whose weights are those of a row that is too large.
 func surveyed() []column {
-	return []column{colID, colName, colVersion, colStatus, colRegisteredAt, colUpdatedAt, colParentID}
+	return []column{colID, colName, colVersion, colStatus, colRegisteredAt, colUpdatedAt, colWeightsPath, colParentID}
 }
+
+// sound reports whether a record can be imported as far as that is seen without
+// reading its weights.
+type sound func(record int32, v verdict) (bool, error)
 
 // plan returns the numbers of the records, parents before their children and
-// otherwise as they came, and the verdict on each. The survey can't be used
+// otherwise as they came, and the verdict on each. It asks whether a record is
+// sound only where several of a name are in production. The survey can't be used
 // afterwards.
-func (s *survey) plan() (order []int32, verdicts []verdict) {
-	s.electProduction()
+func (s *survey) plan(is sound) (order []int32, verdicts []verdict, err error) {
+	s.dropUnrivalled()
 	up := s.resolve()
 	s.ids, s.parents = nil, nil
-	return s.order(up), s.verdicts
+	if err := s.electProduction(is); err != nil {
+		return nil, nil, err
+	}
+	return s.order(up), s.verdicts, nil
 }
 
-// electProduction leaves each name the version in production that was changed
-// last.
-func (s *survey) electProduction() {
+// dropUnrivalled sorts the contenders, the latest of each name first, and drops
+// those who are the only one.
+func (s *survey) dropUnrivalled() {
 	slices.SortFunc(s.contenders, func(a, b contender) int {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(b.updated, a.updated),
 			cmp.Compare(b.registered, a.registered), cmp.Compare(b.record, a.record))
 	})
-	for i := 1; i < len(s.contenders); i++ {
-		if s.contenders[i].name == s.contenders[i-1].name {
-			s.verdicts[s.contenders[i].record] |= notProduction
+	rivals := s.contenders[:0]
+	for from := 0; from < len(s.contenders); {
+		to := from + 1
+		for to < len(s.contenders) && s.contenders[to].name == s.contenders[from].name {
+			to++
+		}
+		if to-from > 1 {
+			rivals = append(rivals, s.contenders[from:to]...)
+		}
+		from = to
+	}
+	s.contenders = slices.Clone(rivals) // the others' room is freed
+}
+
+// electProduction leaves each name the version in production that was changed
+// last, of those that are sound: one that fails would leave it none.
+func (s *survey) electProduction(is sound) error {
+	elected := false
+	for i, c := range s.contenders {
+		if i > 0 && s.contenders[i-1].name != c.name {
+			elected = false
+		}
+		if elected {
+			s.verdicts[c.record] |= notProduction
+			continue
+		}
+		var err error
+		if elected, err = is(c.record, s.verdicts[c.record]); err != nil {
+			return err
 		}
 	}
 	s.contenders = nil
+	return nil
 }
 
 // resolve returns each record's parent, -1 if it has none.

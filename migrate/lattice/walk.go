@@ -88,7 +88,7 @@ func look(at string, entries []fs.DirEntry, err error) (found []visited, below [
 		report(at, "", errors.New("it has "+weightsFile+" or "+metadataFile+", but is too near the top to tell a name and a version: move it to <name>/<version>/"))
 	}
 	for _, p := range links {
-		report(p, "it is a link, and links are not followed", nil)
+		report(p, skipLink, nil)
 	}
 	if len(strays) > 0 {
 		report(at, "it is no version, having neither "+weightsFile+" nor "+metadataFile+": files in it are not imported: "+list(strays), nil)
@@ -96,15 +96,32 @@ func look(at string, entries []fs.DirEntry, err error) (found []visited, below [
 	return found, below
 }
 
-// hasVersions reports whether there is any version below the tree.
-func hasVersions(ctx context.Context, t *tree.Tree) (bool, error) {
+// where says where the versions below a tree are.
+type where uint8
+
+const (
+	nowhere        where = iota
+	ofWeights            // only of a model called weights
+	besideDatabase       // only where a database beside them has its weights
+	inFolders
+)
+
+// findVersions tells where the versions below the tree are. A model may be called
+// weights: only a longer name says that weights/ is none.
+func findVersions(ctx context.Context, t *tree.Tree) (where, error) {
+	found := nowhere
 	for v, err := range visit(ctx, t) {
-		if err != nil {
-			return false, fmt.Errorf("reading %s: %w", t.Dir(), err)
-		}
-		if v.item == nil {
-			return true, nil
+		switch {
+		case err != nil:
+			return nowhere, fmt.Errorf("reading %s: %w", t.Dir(), err)
+		case v.item != nil:
+		case !strings.HasPrefix(v.path, weightsDir+"/"):
+			return inFolders, nil
+		case strings.Count(v.path, "/") > 1:
+			found = besideDatabase
+		default:
+			found = max(found, ofWeights)
 		}
 	}
-	return false, nil
+	return found, nil
 }

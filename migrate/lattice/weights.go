@@ -17,7 +17,7 @@ import (
 )
 
 // weights finds the weights of a row below the folder of the database.
-func (c *conversion) weights(t *tree.Tree, named *pathSet) {
+func (c *conversion) weights(t *tree.Tree) {
 	given := c.rec.cells[colWeightsPath]
 	m := &c.item.Model
 	if !none(given) {
@@ -27,7 +27,7 @@ func (c *conversion) weights(t *tree.Tree, named *pathSet) {
 			return
 		}
 		f, at, err := firstFile(t, candidates)
-		named.add(at)
+		c.claim(at)
 		if err != nil {
 			c.fail("weights_path %s: %w", show(given), err)
 			return
@@ -42,13 +42,26 @@ func (c *conversion) weights(t *tree.Tree, named *pathSet) {
 	case at == "" || errors.Is(err, fs.ErrNotExist):
 		c.noWeights()
 	case err != nil:
-		named.add(at)
+		c.claim(at)
 		c.fail("it has no weights_path, and at the usual place: %w", err)
 	default:
-		named.add(at)
+		c.claim(at)
 		c.note("it has no weights_path: its weights were found at the usual place, %s", at)
 		c.keepPlace(given, at)
 		c.addWeights(f)
+	}
+}
+
+// claim says that a file is the row's, which is no orphan then even if the row
+// fails.
+func (c *conversion) claim(at string) { c.claims = append(c.claims, at) }
+
+// claimUnread claims the weights of a row that is too large, of which only what
+// is surveyed was read.
+func (c *conversion) claimUnread(t *tree.Tree) {
+	if candidates, err := weightsPaths(text(c.rec.cells[colWeightsPath])); err == nil {
+		_, at, _ := firstFile(t, candidates)
+		c.claim(at)
 	}
 }
 
@@ -189,9 +202,17 @@ func (s *pathSet) has(p string) bool {
 	return found
 }
 
+const skipLink = "it is a link, and links are not followed"
+
 // findOrphans yields the files below weights/ that are not named. It returns an
 // error unless yield returned false.
 func (d *Database) findOrphans(ctx context.Context, named *pathSet, yield func(*migrate.Item, error) bool) error {
+	if _, err := d.tree.Stat(weightsDir); err != nil {
+		if _, ok := errors.AsType[*tree.LinkError](err); ok {
+			yield(&migrate.Item{From: weightsDir, Model: registry.Model{ID: derive("orphan", weightsDir), Origin: &registry.Origin{Source: kind}}, Skip: skipLink}, nil)
+			return nil
+		}
+	}
 	err := fs.WalkDir(d.tree.FS(), weightsDir, func(at string, e fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
@@ -225,7 +246,7 @@ func (d *Database) orphan(at string, e fs.DirEntry) *migrate.Item {
 	}
 	switch {
 	case e.Type()&fs.ModeSymlink != 0:
-		item.Skip = "it is a link, and links are not followed"
+		item.Skip = skipLink
 		return item
 	case !e.Type().IsRegular():
 		item.Skip = "it is neither a file nor a folder"
