@@ -63,15 +63,16 @@ func brief(t *testing.T, all []*migrate.Item) []string {
 	t.Helper()
 	var lines []string
 	for _, item := range all {
-		line := item.Model.Name + ":" + item.Model.Version
+		var line strings.Builder
+		line.WriteString(item.Model.Name + ":" + item.Model.Version)
 		switch {
 		case item.Err != nil:
-			line += " failed"
+			line.WriteString(" failed")
 		case item.Skip != "":
-			line += " skipped"
+			line.WriteString(" skipped")
 		}
 		for _, f := range item.Files {
-			line += " " + f.Path
+			line.WriteString(" " + f.Path)
 			r, err := f.Open(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -81,7 +82,7 @@ func brief(t *testing.T, all []*migrate.Item) []string {
 				t.Errorf("%s of %s: %q of %d bytes, %v", f.Path, item.From, b, f.Size, err)
 			}
 		}
-		lines = append(lines, line)
+		lines = append(lines, line.String())
 	}
 	return lines
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,9 +40,7 @@ func insert(t testing.TB, db *sql.DB, metadata string, rows ...row) {
 	for i, r := range rows {
 		full := row{"id": idOfTest(i + 1), "name": fmt.Sprintf("model-%d", i+1), "version": "1", "status": "pending",
 			metadata: "{}", "registered_at": int64(1700000000000000), "updated_at": int64(1700000001000000)}
-		for k, v := range r {
-			full[k] = v
-		}
+		maps.Copy(full, r)
 		var columns, marks []string
 		var values []any
 		for k, v := range full {
@@ -57,11 +56,12 @@ func insert(t testing.TB, db *sql.DB, metadata string, rows ...row) {
 // openSQL opens a database for a test to write.
 func openSQL(t testing.TB, path string, pragmas ...string) *sql.DB {
 	t.Helper()
-	dsn := "file:" + path + "?_pragma=busy_timeout(1000)"
+	var dsn strings.Builder
+	dsn.WriteString("file:" + path + "?_pragma=busy_timeout(1000)")
 	for _, p := range pragmas {
-		dsn += "&_pragma=" + p
+		dsn.WriteString("&_pragma=" + p)
 	}
-	db, err := sql.Open("sqlite", dsn)
+	db, err := sql.Open("sqlite", dsn.String())
 	if err != nil {
 		t.Fatal(err)
 	}

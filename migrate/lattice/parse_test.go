@@ -109,8 +109,8 @@ func TestReadMetadata(t *testing.T) {
 
 // TestIsField holds the list of fields against the registry's own.
 func TestIsField(t *testing.T) {
-	for i := range reflect.TypeFor[registry.Metadata]().NumField() {
-		tag, _, _ := strings.Cut(reflect.TypeFor[registry.Metadata]().Field(i).Tag.Get("json"), ",")
+	for field := range reflect.TypeFor[registry.Metadata]().Fields() {
+		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if !isField(tag) {
 			t.Errorf("%s is not known", tag)
 		}
