@@ -108,11 +108,28 @@ func Parent(name string) string { return path.Dir(name) }
 // the directory, failed: then name holds data, but might not after a power cut.
 // WriteFile is safe for concurrent use with different tmp.
 func WriteFile(fsys FS, tmp, name string, data []byte) error {
+	err := Publish(fsys, tmp, name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := fsys.SyncDir(Parent(name)); err != nil {
+		return fmt.Errorf("durable: write %s: file is in place but its name is not durable: %w", name, err)
+	}
+	return nil
+}
+
+// Publish is WriteFile of what fill writes, without its last step: the content
+// is durable on return, and the name once the directory of name is synced. After
+// an error, fill's too, name is untouched.
+func Publish(fsys FS, tmp, name string, fill func(io.Writer) error) error {
 	f, err := fsys.Create(tmp)
 	if err != nil {
 		return fmt.Errorf("durable: create temporary file for %s: %w", name, err)
 	}
-	_, err = f.Write(data)
+	err = fill(f)
 	if err == nil {
 		// Before the rename: a name must never point at bytes that a power cut
 		// can still take away.
@@ -126,9 +143,6 @@ func WriteFile(fsys FS, tmp, name string, data []byte) error {
 	}
 	if err != nil {
 		return fmt.Errorf("durable: write %s: %w", name, errors.Join(err, fsys.Remove(tmp)))
-	}
-	if err := fsys.SyncDir(Parent(name)); err != nil {
-		return fmt.Errorf("durable: write %s: file is in place but its name is not durable: %w", name, err)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (c *creation) run(ctx context.Context, m *registry.Model, o *Options) (done
 		return done, err
 	}
 	tmp := ".heft-" + rand.Text() + ".part"
-	err = outdir.Publish(c.fsys, tmp, c.name, func(w io.Writer) error {
+	err = durable.Publish(c.fsys, tmp, c.name, func(w io.Writer) error {
 		// A header and the padding before it take up to 1 KiB: small files
 		// would cost three writes each.
 		b := bufio.NewWriterSize(w, 256<<10)

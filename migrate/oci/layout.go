@@ -13,7 +13,6 @@ import (
 
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/durable"
-	"github.com/heftstore/heft/migrate/internal/outdir"
 	"github.com/heftstore/heft/registry"
 )
 
@@ -131,7 +130,7 @@ func (l *layout) publish(name string, fill func(io.Writer) error) error {
 	if err != nil && !isNew {
 		return err
 	}
-	if err := outdir.Publish(l.fsys, partFile, name, fill); err != nil {
+	if err := durable.Publish(l.fsys, partFile, name, fill); err != nil {
 		return err
 	}
 	if isNew {

@@ -1,11 +1,9 @@
-// Package outdir writes what leaves a store: files that are there whole and
-// durable or not at all, with the modes that the user's umask gives.
+// Package outdir opens the folders that what leaves a store is written to, with
+// the modes that the user's umask gives.
 package outdir
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -70,26 +68,3 @@ type file struct{ *os.File }
 
 // TryLock implements durable.File.
 func (f file) TryLock() (bool, error) { return durable.TryLock(f.File) }
-
-// Publish makes the file name of what fill writes, so that its name never shows
-// part of it, in place of a file that has the name. It grows as the file tmp,
-// which must not exist and does not afterwards. After an error name is as it
-// was. The content is durable on return; the name is once the folder is synced.
-func Publish(fsys durable.FS, tmp, name string, fill func(io.Writer) error) error {
-	f, err := fsys.Create(tmp)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	err = fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = fsys.Rename(tmp, name)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, errors.Join(err, fsys.Remove(tmp)))
-	}
-	return nil
-}

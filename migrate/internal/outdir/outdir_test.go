@@ -44,7 +44,7 @@ func TestPublish(t *testing.T) {
 		{text("new"), nil, "new"},
 		{func(w io.Writer) error { return errors.Join(text("half")(w), want) }, want, "new"},
 	} {
-		if err := Publish(d, "tmp", "name", c.fill); !errors.Is(err, c.err) {
+		if err := durable.Publish(d, "tmp", "name", c.fill); !errors.Is(err, c.err) {
 			t.Errorf("got error %v, want %v", err, c.err)
 		}
 		if got, err := durable.ReadFile(d, "name", 99); err != nil || string(got) != c.then {
@@ -57,7 +57,7 @@ func TestPublish(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.Path(), "tmp"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := Publish(d, "tmp", "name", text("other")); !errors.Is(err, fs.ErrExist) {
+	if err := durable.Publish(d, "tmp", "name", text("other")); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a temporary file that exists: got error %v", err)
 	}
 	if _, err := d.Lstat("tmp"); err != nil {
@@ -71,7 +71,7 @@ func TestModes(t *testing.T) {
 	if err := errors.Join(d.Mkdir("a"), os.Mkdir(filepath.Join(d.Path(), "b"), 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(Publish(d, "tmp", "a/f", text("")), os.WriteFile(filepath.Join(d.Path(), "b", "f"), nil, 0o666)); err != nil {
+	if err := errors.Join(durable.Publish(d, "tmp", "a/f", text("")), os.WriteFile(filepath.Join(d.Path(), "b", "f"), nil, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"", "/f"} {
@@ -91,7 +91,7 @@ func TestOutside(t *testing.T) {
 	for _, name := range []string{"../x", "/x", "a/../../x", ""} {
 		_, err := d.Create(name)
 		_, errStat := d.Lstat(name)
-		for _, err := range []error{err, errStat, d.Mkdir(name), Publish(d, "tmp", name, text(""))} {
+		for _, err := range []error{err, errStat, d.Mkdir(name), durable.Publish(d, "tmp", name, text(""))} {
 			if err == nil {
 				t.Errorf("%q was accepted", name)
 			}
