@@ -88,11 +88,7 @@ func (a *app) copy(ctx context.Context, refs []string, f copyFlags) error {
 	if a.storeDir = own; f.to != "" {
 		a.storeDir = f.to
 	}
-	open := a.openOrCreate
-	if f.dryRun {
-		open = a.openOrTemp
-	}
-	to, err := open(ctx)
+	to, err := a.openTarget(ctx, f.transferFlags)
 	if err != nil {
 		return err
 	}

@@ -149,24 +149,10 @@ func (a *app) importFrom(ctx context.Context, l layout, path string, f importFla
 		return err
 	}
 	defer src.Close()
-	open := a.openOrCreate
-	if f.dryRun {
-		open = a.openOrTemp
-	}
-	r, err := open(ctx)
+	r, err := a.openTarget(ctx, f.transferFlags)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	return a.transfer(ctx, r, src, o, f.transferFlags, "import")
-}
-
-// openOrTemp is openOrCreate for a dry run: a store that is not there is
-// an empty one, and stays away.
-func (a *app) openOrTemp(ctx context.Context) (*registry.Registry, error) {
-	dir, err := a.dir()
-	if err != nil {
-		return nil, err
-	}
-	return a.orTemp(ctx, dir)
 }

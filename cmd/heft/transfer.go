@@ -48,8 +48,16 @@ func (f *transferFlags) options() (*migrate.Options, error) {
 // transferAgain says what an interrupted transfer leaves behind.
 const transferAgain = "what was brought in until now stays; run the command again: it goes on from there"
 
-// orTemp opens the store in dir, or an empty one that Close removes.
-func (a *app) orTemp(ctx context.Context, dir string) (*registry.Registry, error) {
+// openTarget opens the store that is transferred to, or makes it. For a dry run
+// a store that is not there is an empty one, which Close removes.
+func (a *app) openTarget(ctx context.Context, f transferFlags) (*registry.Registry, error) {
+	if !f.dryRun {
+		return a.openOrCreate(ctx)
+	}
+	dir, err := a.dir()
+	if err != nil {
+		return nil, err
+	}
 	r, err := registry.Open(ctx, dir, a.options())
 	if !errors.Is(err, registry.ErrNotFound) {
 		return r, err

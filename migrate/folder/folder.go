@@ -15,6 +15,7 @@ import (
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 	"github.com/heftstore/heft/migrate/internal/tree"
 	"github.com/heftstore/heft/registry"
 )
@@ -173,8 +174,7 @@ func (s *Source) item(ctx context.Context, m match, parent uuid.UUID) *migrate.I
 	case len(item.Files) == 0:
 		item.Skip = "there is no file in it"
 	default:
-		// Times at or before 1970 are those of a broken clock.
-		item.Model.RegisteredAt = max(newest.UnixMicro(), 1)
+		item.Model.RegisteredAt = entry.Time(newest)
 		item.Model.UpdatedAt = item.Model.RegisteredAt
 	}
 	return item
@@ -226,5 +226,5 @@ func shown(p string) string { return strings.ToValidUTF8(p, "\uFFFD") }
 
 // newID makes an id of what identifies an item.
 func newID(parts ...string) uuid.UUID {
-	return uuid.NewSHA1(uuid.MustParse(namespace), []byte(kind+"\x00"+strings.Join(parts, "\x00")))
+	return entry.ID(namespace, append([]string{kind}, parts...)...)
 }

@@ -17,14 +17,13 @@ import (
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 )
 
 const (
 	// maxConfig is the most bytes of a config.json that are read. Those with
 	// the labels of a large classifier have about a megabyte.
 	maxConfig = 8 << 20
-	// maxDetails is the most bytes of details: half of what an origin may have.
-	maxDetails = 256 << 10
 	// maxArchitecture is the most bytes of the name of an architecture.
 	maxArchitecture = 256
 )
@@ -59,12 +58,12 @@ func (r *repository) snapshot(ctx context.Context, commit string, n *named) (*mi
 	if len(item.Files) == 0 {
 		item.Skip = "there is no file in it"
 	}
-	m.RegisteredAt = max(w.newest.UnixMicro(), 1) // before 1970 only clocks that are wrong have been
+	m.RegisteredAt = entry.Time(w.newest)
 	m.UpdatedAt = m.RegisteredAt
 	m.Metadata.Architecture = w.architecture()
 	d := details{r.name, commit, n.refs}
 	m.Origin.Details, item.Err = canon.Marshal(d)
-	if len(m.Origin.Details) > maxDetails {
+	if len(m.Origin.Details) > entry.MaxDetails {
 		item.Notes = append(item.Notes, fmt.Sprintf("it has %d references, and only its aliases are kept", len(n.refs)))
 		d.Refs = nil
 		m.Origin.Details, item.Err = canon.Marshal(d)

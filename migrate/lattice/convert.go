@@ -13,6 +13,7 @@ import (
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 	"github.com/heftstore/heft/registry"
 )
 
@@ -60,8 +61,8 @@ func convert(rec *record, v verdict) *conversion {
 // finish returns the Item.
 func (c *conversion) finish() *migrate.Item {
 	raw, err := canon.Marshal(c.details)
-	if err == nil && len(raw) > maxDetails {
-		err = fmt.Errorf("what has to be kept of it besides the version has %d bytes, over the limit of %d: shorten its longest columns", len(raw), maxDetails)
+	if err == nil && len(raw) > entry.MaxDetails {
+		err = fmt.Errorf("what has to be kept of it besides the version has %d bytes, over the limit of %d: shorten its longest columns", len(raw), entry.MaxDetails)
 	}
 	if err != nil {
 		c.fail("%w", err)

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/migrate/internal/entry"
 )
 
 // namespace is that of all UUIDs that are made up here, of type 5 (RFC 9562). It
@@ -12,7 +13,7 @@ const namespace = "6f1c2b6e-6b0d-5a8e-9a53-0d8a3b1f7c11"
 
 // derive returns the UUID of a text that is none.
 func derive(what, text string) uuid.UUID {
-	return uuid.NewSHA1(uuid.MustParse(namespace), []byte(what+"\x00"+text))
+	return entry.ID(namespace, what, text)
 }
 
 // identify returns the UUID that an id stands for and, unless it is that UUID in

@@ -49,8 +49,7 @@ const (
 	maxJSON     = 4 << 20   // that white space may be most of
 	maxUnknown  = 128 << 10 // columns that the layout does not know, together
 	maxKept     = 64 << 10  // metadata that is kept as it was
-	maxDetails  = 256 << 10
-	maxMetadata = 1 << 20 // the registry's own limit
+	maxMetadata = 1 << 20   // the registry's own limit
 )
 
 func (c column) limit() int {

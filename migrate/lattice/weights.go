@@ -12,6 +12,7 @@ import (
 
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 	"github.com/heftstore/heft/migrate/internal/tree"
 	"github.com/heftstore/heft/registry"
 )
@@ -264,7 +265,7 @@ func (d *Database) orphan(at string, e fs.DirEntry) *migrate.Item {
 		item.Err = err
 		return item
 	}
-	micros := max(1, info.ModTime().UnixMicro())
+	micros := entry.Time(info.ModTime())
 	rec := &record{from: at}
 	rec.cells[colID], rec.cells[colName], rec.cells[colVersion] = m.ID.String(), m.Name, m.Version
 	rec.cells[colStatus], rec.cells[colRegisteredAt], rec.cells[colUpdatedAt] = string(registry.Pending), micros, micros

@@ -14,6 +14,7 @@ import (
 	"github.com/heftstore/heft/internal/canon"
 	"github.com/heftstore/heft/internal/name"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 )
 
 const (
@@ -22,8 +23,6 @@ const (
 	// maxConfig is the most bytes of a configuration that are read: those that
 	// Ollama writes have less than 1 KB.
 	maxConfig = 1 << 20
-	// maxDetails is the most bytes of details: half of what an origin may have.
-	maxDetails = 256 << 10
 	// maxErrors is how many of its layers a version is reported to lack.
 	maxErrors = 8
 	// maxArchitecture is the most bytes of the name of an architecture.
@@ -45,7 +44,7 @@ func (l *listing) item(m model, v *version, taken map[string]bool) *migrate.Item
 	item := newItem(v.from, m.host, m.namespace, m.model, digits)
 	item.Model.Name, item.Notes = m.name()
 	item.Model.Version = digits[:shownDigits]
-	item.Model.RegisteredAt = max(v.at.UnixMicro(), 1) // before 1970 only clocks that are wrong have been
+	item.Model.RegisteredAt = entry.Time(v.at)
 	item.Model.UpdatedAt = item.Model.RegisteredAt
 	item.Model.Origin.LegacyID = m.String() + "@sha256:" + digits
 	all, notes := aliases(v.tags, taken)
@@ -74,7 +73,7 @@ func (l *listing) item(m model, v *version, taken map[string]bool) *migrate.Item
 	l.source.describe(man, item)
 	d := details{m.host, m.namespace, m.model, v.tags, types}
 	item.Model.Origin.Details, item.Err = canon.Marshal(d)
-	if len(item.Model.Origin.Details) > maxDetails {
+	if len(item.Model.Origin.Details) > entry.MaxDetails {
 		item.Notes = append(item.Notes, "it has so many layers that their media types are kept in manifest.json only")
 		d.MediaTypes = nil
 		item.Model.Origin.Details, item.Err = canon.Marshal(d)
@@ -211,7 +210,7 @@ func (s *Source) describe(man *manifest, item *migrate.Item) {
 	if len(extra) == 0 {
 		return
 	}
-	if encoded, err := canon.Marshal(extra); err == nil && len(encoded) <= maxDetails {
+	if encoded, err := canon.Marshal(extra); err == nil && len(encoded) <= entry.MaxDetails {
 		item.Model.Metadata.Extra = encoded
 	}
 }

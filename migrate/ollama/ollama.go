@@ -9,12 +9,10 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
-	"strings"
 
-	"github.com/google/uuid"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 	"github.com/heftstore/heft/migrate/internal/tree"
-	"github.com/heftstore/heft/registry"
 )
 
 // kind is what Kind returns.
@@ -124,11 +122,5 @@ func (s *Source) Items(ctx context.Context) iter.Seq2[*migrate.Item, error] {
 
 // newItem returns an item about the place from, which parts identify.
 func newItem(from string, parts ...string) *migrate.Item {
-	return &migrate.Item{
-		From: strings.ToValidUTF8(from, "\uFFFD"),
-		Model: registry.Model{
-			ID:     uuid.NewSHA1(uuid.MustParse(namespace), []byte(kind+"\x00"+strings.Join(parts, "\x00"))),
-			Status: registry.Pending, RegisteredAt: 1, UpdatedAt: 1, Origin: &registry.Origin{Source: kind},
-		},
-	}
+	return entry.New(kind, namespace, from, parts...)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/migrate"
+	"github.com/heftstore/heft/migrate/internal/entry"
 )
 
 var _ migrate.Source = (*Source)(nil)
@@ -267,7 +268,7 @@ func TestManyLayers(t *testing.T) {
 	if item.Err != nil || len(item.Files) != 10_002 || item.Files[10_001].Path != "license-10000" || len(item.Notes) != 1 {
 		t.Errorf("%d files, notes %q, %v", len(item.Files), item.Notes, item.Err)
 	}
-	if n := len(item.Model.Origin.Details); n > maxDetails {
+	if n := len(item.Model.Origin.Details); n > entry.MaxDetails {
 		t.Errorf("%d bytes of details", n)
 	}
 }
