@@ -12,13 +12,15 @@ FUZZTIME  ?= 10s
 # What `make test`, `race` and `fuzz` look at, and further flags for go test.
 PKGS      ?= ./...
 TESTFLAGS ?=
+# The promises that `make soak` tests, as a part of their names; empty: all.
+PROMISE   ?=
 # The systems that `make cross` compiles for, as os/architecture.
 TARGETS   ?= darwin/arm64 windows/amd64 linux/arm64
 # A module of its own, so that the linter's dependencies never reach go.mod.
 LINT      := $(GO) tool -modfile=internal/tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := all
-.PHONY: all build test race vet lint fmt fmt-check fix-check tidy-check demo bench fuzz cross clean help
+.PHONY: all build test soak race vet lint fmt fmt-check fix-check tidy-check demo bench fuzz cross clean help
 
 all: build ## Same as build
 
@@ -27,6 +29,9 @@ build: ## Build bin/heft
 
 test: ## Run all tests
 	$(GO) test $(TESTFLAGS) $(PKGS)
+
+soak: ## Test every promise of docs/reliability.md in full (hours; PROMISE=...)
+	@sh -eu -c "$$SOAK_SCRIPT"
 
 race: ## Run the tests under the race detector
 	$(GO) test -race $(TESTFLAGS) $(PKGS)
@@ -85,6 +90,16 @@ printf '%s\n' "$$targets" | while read -r pkg name; do
 done
 endef
 export FUZZ_SCRIPT
+
+# One line a promise, and all that go test says if one was not kept.
+define SOAK_SCRIPT
+log=$$(mktemp)
+trap 'rm -f "$$log"' EXIT
+{ HEFT_SOAK=1 $(GO) test -count=1 -v -timeout 12h -run '^TestPromise.*$(PROMISE)' $(TESTFLAGS) $(PKGS) 2>&1 || echo 'FAIL soak'; } |
+	tee "$$log" | sed -n -u 's/^promise kept: //p'
+if grep -q '^FAIL' "$$log"; then cat "$$log"; exit 1; fi
+endef
+export SOAK_SCRIPT
 
 define DEMO_SCRIPT
 say() { printf '\n== %s\n' "$$1"; }
