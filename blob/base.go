@@ -38,6 +38,8 @@ func (r *relative) at(off int64) (int, bool) { return slices.BinarySearch(r.star
 // relatives are what a Batch has looked at, so that several files of a version
 // read the tables of their relatives once.
 type relatives struct {
+	hold func(context.Context, ...Digest) error // pins a blob before it is looked at
+
 	mu   sync.Mutex
 	seen map[Digest]*relative // nil for one that can't be read
 	size int                  // rows and tensors in all
@@ -60,7 +62,11 @@ func (c *relatives) get(ctx context.Context, s *Store, d Digest) *relative {
 	if c.seen == nil || len(c.seen) >= maxRelatives || c.size > maxEntries {
 		c.seen, c.size = map[Digest]*relative{}, 0
 	}
-	r, err := s.relative(ctx, d)
+	err := c.hold(ctx, d)
+	var r *relative
+	if err == nil {
+		r, err = s.relative(ctx, d)
+	}
 	if err != nil {
 		s.opts.Logger.Debug("no relative", "blob", d.String(), "error", err)
 		r = nil
@@ -72,6 +78,12 @@ func (c *relatives) get(ctx context.Context, s *Store, d Digest) *relative {
 		}
 	}
 	return r
+}
+
+func (c *relatives) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen, c.size = nil, 0
 }
 
 func (s *Store) relative(ctx context.Context, d Digest) (r *relative, err error) {

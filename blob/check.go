@@ -19,6 +19,11 @@ func (s *Store) Check(ctx context.Context, d Digest) (err error) {
 		return asCorrupt(err, d, d, -1)
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	return s.checkStored(ctx, f)
+}
+
+// checkStored is Check of an open file.
+func (s *Store) checkStored(ctx context.Context, f *file) error {
 	buf := s.frame()
 	defer s.frames.Put(buf)
 	for i := range f.table.Rows {
@@ -29,7 +34,7 @@ func (s *Store) Check(ctx context.Context, d Digest) (err error) {
 			return err
 		}
 		if _, err := f.stored(uint32(i), buf[:]); err != nil {
-			return asCorrupt(err, d, d, f.starts[i])
+			return asCorrupt(err, f.digest, f.digest, f.starts[i])
 		}
 	}
 	return nil
@@ -43,6 +48,9 @@ func (s *Store) Check(ctx context.Context, d Digest) (err error) {
 func (b *Batch) Adopt(ctx context.Context, d Digest) (info Info, err error) {
 	w := b.Writer(ctx)
 	defer func() { err = errors.Join(err, w.Close()) }()
+	if err := b.holds(ctx, d); err != nil {
+		return Info{}, err
+	}
 	f, err := b.s.openFile(d)
 	if unsound(err) {
 		return Info{}, notSound(d)

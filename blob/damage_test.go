@@ -284,7 +284,7 @@ func newer(file []byte) []byte {
 	file = bytes.Clone(file)
 	foot := file[len(file)-format.FooterSize:]
 	for _, v := range [][]byte{file[8:12], foot[96:100]} {
-		copy(v, []byte{3, 0, 3, 0})
+		copy(v, []byte{4, 0, 4, 0})
 	}
 	sum := blake3.Sum256(foot[:104])
 	copy(foot[104:120], sum[:16])
@@ -300,8 +300,8 @@ func TestNewerReaderWanted(t *testing.T) {
 	saveFile(t, m, blobPath(d), file)
 	err := s.Verify(t.Context(), d)
 	ne, ok := errors.AsType[*NewerError](err)
-	if !ok || ne.Found != 3 || ne.Supported != 2 {
-		t.Fatalf("%v is not a NewerError for version 3", err)
+	if !ok || ne.Found != 4 || ne.Supported != 3 {
+		t.Fatalf("%v is not a NewerError for version 4", err)
 	}
 	if _, ok := errors.AsType[*CorruptError](err); ok {
 		t.Errorf("%v calls a newer file damaged", err)

@@ -32,9 +32,18 @@ type file struct {
 // openFile opens the blob d's file. Errors about its content are damage; a
 // missing file is ErrNotFound.
 func (s *Store) openFile(d Digest) (*file, error) {
-	f, err := s.fsys.Open(blobPath(d))
+	f, err := s.openNamed(blobPath(d), d)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
+	}
+	return f, err
+}
+
+// openNamed opens the file name as that of the blob d.
+func (s *Store) openNamed(name string, d Digest) (*file, error) {
+	f, err := s.fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: opening %s: %w", d, err)
@@ -118,7 +127,7 @@ func readAt(f durable.File, p []byte, off int64) error {
 func (b *file) close() error { return b.f.Close() }
 
 func (b *file) info() Info {
-	return Info{Digest: b.digest, Size: b.plain, Stored: b.size, Donors: digests(b.table.Donors), Parts: partsOf(b.table)}
+	return Info{Digest: b.digest, Size: b.plain, Stored: b.size, Donors: digests(b.table.Donors), Parts: partsOf(b.table), Partial: b.partial()}
 }
 
 // partsOf adds up a table's rows.
@@ -127,6 +136,8 @@ func partsOf(t *format.Table) (p Parts) {
 		r := &t.Rows[i]
 		to := &p.Self
 		switch {
+		case r.Place == format.Dropped:
+			continue
 		case r.Place != format.Held:
 			to = &p.Borrowed
 		case r.Depth > 0:
@@ -140,6 +151,10 @@ func partsOf(t *format.Table) (p Parts) {
 	}
 	return p
 }
+
+// partial reports whether a collection has left some frames of the blob only: the
+// file serves those who need them, and nobody else.
+func (b *file) partial() bool { return b.table.Dropped() }
 
 func digests(in [][32]byte) []Digest {
 	out := make([]Digest, len(in))
@@ -169,7 +184,7 @@ func (b *file) lends(i uint32, want *format.Row) (uint32, error) {
 	}
 	n, ok := b.held(i)
 	if !ok {
-		return 0, &sumError{fmt.Sprintf("frame %d is borrowed in turn", i)}
+		return 0, &sumError{fmt.Sprintf("frame %d is not held there", i)}
 	}
 	if r := &b.table.Rows[n]; r.Sum != want.Sum || r.PlainLen != want.PlainLen {
 		return 0, &sumError{fmt.Sprintf("frame %d is not the frame that was borrowed", i)}
@@ -194,6 +209,7 @@ func (b *file) stored(i uint32, buf []byte) ([]byte, error) {
 // open files of donors, kept while a Reader or Writer needs them.
 type donors struct {
 	s    *Store
+	hold func(Digest) error // of a Writer: pins a blob before it is opened
 	mu   sync.Mutex
 	open []*donor // least recently used first
 }
@@ -216,7 +232,15 @@ func (c *donors) acquire(d Digest) (*donor, error) {
 		o.users++
 		return o, nil
 	}
+	if c.hold != nil {
+		if err := c.hold(d); err != nil {
+			return nil, err
+		}
+	}
 	f, err := c.s.openFile(d)
+	if c.hold == nil && errors.Is(err, ErrNotFound) {
+		f, err = c.s.openTrashed(d)
+	}
 	if err != nil {
 		return nil, err
 	}

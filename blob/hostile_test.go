@@ -19,8 +19,8 @@ import (
 func plant(t *testing.T, m *durable.Mem, d Digest, tab *format.Table, stored []byte) {
 	t.Helper()
 	raw := format.AppendTable(nil, tab)
-	b := append(format.AppendHeader(nil), stored...)
-	f := &format.Footer{TableOffset: uint64(len(b)), TableLen: uint64(len(raw)), Rows: uint32(len(tab.Rows)), Donors: uint32(len(tab.Donors)), Sketches: uint32(len(tab.Sketches)), Digest: d, TableSum: blake3.Sum256(raw)}
+	b := append(format.AppendHeader(nil, format.Version), stored...)
+	f := &format.Footer{TableOffset: uint64(len(b)), TableLen: uint64(len(raw)), Rows: uint32(len(tab.Rows)), Donors: uint32(len(tab.Donors)), Sketches: uint32(len(tab.Sketches)), Digest: d, TableSum: blake3.Sum256(raw), Version: format.Version, MinReader: format.Version}
 	for _, r := range tab.Rows {
 		f.PlainSize += uint64(r.PlainLen)
 	}
@@ -92,7 +92,7 @@ func TestSparseFile(t *testing.T) {
 	defer s.Close()
 	d := Digest{5}
 	const rows = 1<<32 - 1
-	footer := format.AppendFooter(nil, &format.Footer{TableOffset: format.HeaderSize, TableLen: rows * format.RowSize, PlainSize: rows, Rows: rows, Digest: d})
+	footer := format.AppendFooter(nil, &format.Footer{TableOffset: format.HeaderSize, TableLen: rows * format.RowSize, PlainSize: rows, Rows: rows, Digest: d, Version: format.Version, MinReader: format.Version})
 	name := filepath.Join(dir, filepath.FromSlash(blobPath(d)))
 	if err := os.Mkdir(filepath.Dir(name), 0o700); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestSparseFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Write(format.AppendHeader(nil)); err != nil {
+	if _, err := f.Write(format.AppendHeader(nil, format.Version)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.WriteAt(footer, format.HeaderSize+rows*format.RowSize); err != nil {

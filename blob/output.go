@@ -3,11 +3,9 @@ package blob
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"slices"
 
 	"github.com/heftstore/heft/internal/codec"
@@ -25,6 +23,8 @@ type output struct {
 	at   int64 // bytes of the file, with those not written yet
 	rows []row
 	seen map[Digest]uint32 // held rows by hash
+
+	drops bool // some rows will be dropped
 
 	buf *[format.MaxFrame]byte // what is not written yet; set while f is
 	n   int
@@ -56,7 +56,7 @@ func (o *output) write(p []byte) error {
 			return fmt.Errorf("blob: making a temporary file: %w", err)
 		}
 		o.buf = o.s.frame()
-		o.at, o.n = format.HeaderSize, copy(o.buf[:], format.AppendHeader(nil))
+		o.at, o.n = format.HeaderSize, copy(o.buf[:], format.AppendHeader(nil, o.version()))
 	}
 	o.at += int64(len(p))
 	for len(p) > 0 {
@@ -72,6 +72,14 @@ func (o *output) write(p []byte) error {
 	return nil
 }
 
+// version returns the format version of the file.
+func (o *output) version() uint16 {
+	if o.drops {
+		return format.DroppedVersion
+	}
+	return format.Version
+}
+
 // flush writes what is gathered.
 func (o *output) flush() error {
 	if _, err := o.f.Write(o.buf[:o.n]); err != nil {
@@ -81,35 +89,17 @@ func (o *output) flush() error {
 	return nil
 }
 
-// create makes the temporary file and locks it, which tells other processes
-// that it is in use.
-func (o *output) create() error {
-	for {
-		var b [8]byte
-		_, _ = rand.Read(b[:]) // never fails
-		name := "tmp/" + hex.EncodeToString(b[:])
-		f, err := o.s.fsys.Create(name)
-		if err != nil {
-			return err
-		}
-		ok, err := f.TryLock()
-		if ok {
-			_, err = o.s.fsys.Stat(name)
-		}
-		switch {
-		case ok && err == nil:
-			o.name, o.f = name, f
-			return nil
-		case ok && errors.Is(err, fs.ErrNotExist), !ok && err == nil:
-			// A sweep got hold of it before it was locked, and has removed it
-			// or is about to.
-			if err := f.Close(); err != nil {
-				return err
-			}
-		default:
-			return errors.Join(err, o.s.fsys.Remove(name), f.Close())
-		}
-	}
+// create makes the temporary file.
+func (o *output) create() (err error) {
+	o.name, o.f, err = o.s.createLocked("tmp/")
+	return err
+}
+
+// random returns what makes a file's name its own.
+func random() []byte {
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails
+	return b
 }
 
 // end appends table and footer and syncs the file.
@@ -131,6 +121,8 @@ func (o *output) end(d Digest, size int64) (Info, error) {
 		Sketches:    uint32(len(t.Sketches)),
 		Digest:      d,
 		TableSum:    blake3.Sum256(raw),
+		Version:     o.version(),
+		MinReader:   o.version(),
 	})
 	if err := o.write(raw); err != nil {
 		return Info{}, err

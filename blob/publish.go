@@ -23,14 +23,50 @@ type Batch struct {
 	mu   sync.Mutex
 	dirs map[string]struct{} // to be synced
 	err  error               // a failed sync: nothing more may be acknowledged
+	pin  *Pin                // of what is relied on; nil until there is something
 	keys map[uint64]FrameRef // of the sketches of the blobs that were put
 
 	relatives relatives
 }
 
 // Batch returns an empty batch. What is committed through it is durable only
-// after its Sync.
-func (s *Store) Batch() *Batch { return &Batch{s: s, dirs: map[string]struct{}{}} }
+// after its Sync. From its first use until Release it pins what it stores and
+// relies on.
+func (s *Store) Batch() *Batch {
+	b := &Batch{s: s, dirs: map[string]struct{}{}}
+	b.relatives.hold = b.holds
+	return b
+}
+
+// Release lets go of what was put through b: from then on it is collected unless a
+// version names it. The batch may be used again. Writers of it must be closed.
+func (b *Batch) Release() error {
+	// What is remembered may be collected from now on.
+	b.relatives.forget()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.keys = nil
+	if b.pin == nil {
+		return nil
+	}
+	err := b.pin.Close()
+	b.pin = nil
+	return err
+}
+
+// holds pins blobs.
+func (b *Batch) holds(ctx context.Context, ds ...Digest) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pin == nil {
+		p, err := b.s.Pin(ctx)
+		if err != nil {
+			return err
+		}
+		b.pin = p
+	}
+	return b.pin.Add(ds...)
+}
 
 // Put is Store.Put, durable after Sync.
 func (b *Batch) Put(ctx context.Context, r io.Reader) (info Info, err error) {
@@ -118,6 +154,9 @@ func (b *Batch) rely(ds ...Digest) {
 
 // publish gives the finished content its name, unless a sound blob has it.
 func (w *Writer) publish(d Digest) (Info, error) {
+	if err := w.batch.holds(w.ctx, d); err != nil {
+		return Info{}, err
+	}
 	if info, ok, err := w.sound(d); ok || err != nil {
 		return info, err
 	}

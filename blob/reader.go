@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/heftstore/heft/internal/codec"
@@ -33,8 +34,8 @@ type Reader struct {
 
 // Open opens the blob d for reading. It returns ErrNotFound, a *CorruptError,
 // or an error that wraps *NewerError. The caller closes the Reader. Reading
-// goes on if the blob is deleted meanwhile, except for the frames that it
-// borrows.
+// goes on if the blob is collected meanwhile, except for frames that it needs of
+// others which were collected, too, and purged.
 func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -43,9 +44,39 @@ func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 	if err != nil {
 		return nil, asCorrupt(err, d, d, -1)
 	}
+	if f.partial() {
+		return nil, errors.Join(fmt.Errorf("%w: the blob %s was collected, but for the frames that others need", ErrNotFound, d), f.close())
+	}
+	return newReader(s, f), nil
+}
+
+func newReader(s *Store, f *file) *Reader {
 	r := &Reader{s: s, f: f, whole: blake3.New(), num: -1}
 	r.donors.s = s
-	return r, nil
+	return r
+}
+
+// verifyHeld decodes and checks the frames that the file itself has.
+func (r *Reader) verifyHeld(ctx context.Context) error {
+	plain, dec, buf := r.s.frame(), r.s.decoder(), r.s.frame()
+	defer func() {
+		r.s.frames.Put(plain)
+		r.s.decoders.Put(dec)
+		r.s.frames.Put(buf)
+	}()
+	for i := range r.f.table.Rows {
+		row := &r.f.table.Rows[i]
+		if row.Place != format.Held {
+			continue
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if err := r.decode(plain[:row.PlainLen], i, dec, buf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Digest returns the blob's digest.
@@ -74,9 +105,29 @@ func (r *Reader) decode(dst []byte, i int, dec *codec.Decoder, buf *[format.MaxF
 	u := unpacker{s: r.s, donors: &r.donors, dec: dec, buf: buf}
 	in, err := u.row(dst, r.f, uint32(i))
 	if err != nil {
-		return asCorrupt(err, r.f.digest, in, r.f.starts[i])
+		err = asCorrupt(err, r.f.digest, in, r.f.starts[i])
+		if ok, again := r.renewed(dst, i, &u); again != nil {
+			err = errors.Join(err, again)
+		} else if ok {
+			return nil
+		}
 	}
-	return nil
+	return err
+}
+
+// renewed is decode by the file that has the blob's name by now, if it is another
+// one: healed, or written anew by a collection so that it needs less.
+func (r *Reader) renewed(dst []byte, i int, u *unpacker) (ok bool, err error) {
+	f, err := r.s.openFile(r.f.digest)
+	if err != nil {
+		return false, nil // the first error tells more
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	if f.plain != r.f.plain || slices.Equal(f.table.Rows, r.f.table.Rows) || !slices.Equal(f.starts, r.f.starts) {
+		return false, nil
+	}
+	_, failed := u.row(dst, f, uint32(i))
+	return failed == nil, nil
 }
 
 // copyFrame copies to p from offset off of frame i.

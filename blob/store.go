@@ -273,6 +273,10 @@ type Info struct {
 	Known  bool     // from Put and Commit: it was there already, and nothing was written
 	Donors []Digest // the blobs whose frames it needs, ascending
 	Parts  Parts    // how its frames are stored
+
+	// Partial says that the blob was collected but for frames that others need:
+	// it can't be read.
+	Partial bool
 }
 
 // Parts breaks a blob down by how its frames are stored.
@@ -317,10 +321,10 @@ type Frame struct {
 func (s *Store) Put(ctx context.Context, r io.Reader) (Info, error) {
 	b := s.Batch()
 	info, err := b.Put(ctx, r)
-	if err != nil {
-		return Info{}, err
+	if err == nil {
+		err = b.Sync(ctx)
 	}
-	return info, b.Sync(ctx)
+	return info, errors.Join(err, b.Release())
 }
 
 // Stat describes a blob from its file's footer and frame table, which it
@@ -353,14 +357,18 @@ func (s *Store) Frames(ctx context.Context, d Digest) (Info, []Frame, error) {
 }
 
 // Verify reads a whole blob and checks every byte of it, its donors' frames
-// included. It returns nil, ErrNotFound, a *CorruptError, or an error of
-// reading.
+// included; of a partial one the frames that it has. It returns nil, ErrNotFound,
+// a *CorruptError, or an error of reading.
 func (s *Store) Verify(ctx context.Context, d Digest) error {
-	r, err := s.Open(ctx, d)
+	f, err := s.openFile(d)
 	if err != nil {
-		return err
+		return asCorrupt(err, d, d, -1)
 	}
+	r := newReader(s, f)
 	defer r.Close()
+	if f.partial() {
+		return r.verifyHeld(ctx)
+	}
 	_, err = r.WriteTo(contextWriter{ctx})
 	return err
 }

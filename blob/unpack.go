@@ -146,7 +146,7 @@ func (u *unpacker) base(f *file, r *format.Row, stored []byte) (b basis, in Dige
 		if uint64(i) >= uint64(len(from.table.Rows)) {
 			err = &sumError{fmt.Sprintf("there is no base frame %d", i)}
 		} else if n, ok := from.held(i); !ok {
-			err = &sumError{fmt.Sprintf("the base frame %d is borrowed in turn", i)}
+			err = &sumError{fmt.Sprintf("the base frame %d is not held there", i)}
 		} else if size := int(from.table.Rows[n].PlainLen); size > len(b.buf)-at || r.Codec == codec.Delta && size != int(r.PlainLen) {
 			err = &sumError{fmt.Sprintf("the base frame %d has another length", i)}
 		} else if left -= 1 + int(from.table.Rows[n].Depth); left < 0 {

@@ -135,15 +135,15 @@ func named(t *testing.T, name string) vector {
 	return vector{}
 }
 
-// TestNewerVector reads a file that a later release might write: version 3,
-// minimum reader version 3.
+// TestNewerVector reads a file that a later release might write: version 4,
+// minimum reader version 4.
 func TestNewerVector(t *testing.T) {
 	if *update {
 		s, m := newMem(t, nil)
 		d := put(t, s, []byte("from the future")).Digest
-		saveVector(t, "newer-3", newer(loadFile(t, m, blobPath(d))))
+		saveVector(t, "newer-4", newer(loadFile(t, m, blobPath(d))))
 	}
-	file, err := os.ReadFile(vectorPath("newer-3"))
+	file, err := os.ReadFile(vectorPath("newer-4"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,8 +151,8 @@ func TestNewerVector(t *testing.T) {
 	d := put(t, s, []byte("from the future")).Digest
 	saveFile(t, m, blobPath(d), file)
 	err = s.Verify(t.Context(), d)
-	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 3 {
-		t.Errorf("%v is not a NewerError for version 3", err)
+	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 4 {
+		t.Errorf("%v is not a NewerError for version 4", err)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestVectorFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"newer-3.blob"}
+	want := []string{"newer-4.blob"}
 	for _, v := range slices.Concat(vectors, vectors2) {
 		want = append(want, v.name+".blob")
 	}

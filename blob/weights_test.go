@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -157,7 +158,7 @@ func putLike(t testing.TB, s *Store, content []byte, like ...Digest) Info {
 	if err == nil {
 		err = b.Sync(t.Context())
 	}
-	if err != nil {
+	if err = errors.Join(err, b.Release()); err != nil {
 		t.Fatalf("put: %v", err)
 	}
 	if info.Digest != Sum(content) || info.Size != int64(len(content)) {

@@ -80,6 +80,7 @@ func (s *Store) Writer(ctx context.Context) *Writer {
 func (s *Store) writer(ctx context.Context, b *Batch) *Writer {
 	w := &Writer{ctx: ctx, s: s, batch: b, whole: blake3.New()}
 	w.donors.s = s
+	w.donors.hold = func(d Digest) error { return b.holds(ctx, d) }
 	w.out = output{s: s, seen: map[Digest]uint32{}}
 	w.kin = kin{ctx: ctx, s: s, cache: &b.relatives, drafts: b.draft, tensor: -1, self: map[uint64]int64{}}
 	return w
@@ -241,5 +242,9 @@ func (w *Writer) Close() error {
 		w.s.frames.Put(w.plain)
 		w.plain = nil
 	}
-	return errors.Join(w.out.discard(), w.donors.close())
+	err := errors.Join(w.out.discard(), w.donors.close())
+	if w.share == nil {
+		err = errors.Join(err, w.batch.Release())
+	}
+	return err
 }

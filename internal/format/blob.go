@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/zeebo/blake3"
 )
@@ -27,11 +28,13 @@ const (
 	// compared, and a random read cheap.
 	MaxFrame = 1 << 20
 
-	// Version is the format version this release writes.
+	// Version is the format version of a file without dropped frames, and of
+	// its minimum reader.
 	Version = 2
-	// MinReader is the minimum reader version this release writes, and the
-	// newest that it reads.
-	MinReader = 2
+	// DroppedVersion is that of a file with some.
+	DroppedVersion = 3
+	// MinReader is the newest minimum reader version that this release reads.
+	MinReader = 3
 
 	// MaxTable is the longest frame table, in bytes. A sparse file can claim
 	// any length for nothing, so a reader needs a bound; 8 million frames,
@@ -61,6 +64,7 @@ const (
 	Held     Place = 0 // in this file
 	Borrowed Place = 1 // held by a donor
 	Repeated Place = 2 // the same as an earlier row of this file, which is held
+	Dropped  Place = 3 // nowhere: nothing needs the frame any more
 )
 
 // Row describes one frame.
@@ -130,11 +134,17 @@ func bad(part, reason string, args ...any) error {
 	return &Error{Part: part, Reason: fmt.Sprintf(reason, args...)}
 }
 
-// AppendHeader appends a header to b.
-func AppendHeader(b []byte) []byte {
+// Dropped reports whether the file lacks frames: then its blob can't be read.
+func (t *Table) Dropped() bool {
+	return slices.ContainsFunc(t.Rows, func(r Row) bool { return r.Place == Dropped })
+}
+
+// AppendHeader appends to b the header of a file of a version, Version or
+// DroppedVersion, which is that of its minimum reader too.
+func AppendHeader(b []byte, version uint16) []byte {
 	b = append(b, magic...)
-	b = binary.LittleEndian.AppendUint16(b, Version)
-	b = binary.LittleEndian.AppendUint16(b, MinReader)
+	b = binary.LittleEndian.AppendUint16(b, version)
+	b = binary.LittleEndian.AppendUint16(b, version)
 	return append(b, 0, 0, 0, 0)
 }
 
@@ -154,8 +164,7 @@ func CheckHeader(b []byte, f *Footer) error {
 	return nil
 }
 
-// AppendFooter appends f to b with its checksum. The versions written are
-// this release's, whatever f says.
+// AppendFooter appends f to b with its checksum.
 func AppendFooter(b []byte, f *Footer) []byte {
 	start := len(b)
 	b = binary.LittleEndian.AppendUint64(b, f.TableOffset)
@@ -165,8 +174,8 @@ func AppendFooter(b []byte, f *Footer) []byte {
 	b = binary.LittleEndian.AppendUint32(b, f.Donors)
 	b = append(b, f.Digest[:]...)
 	b = append(b, f.TableSum[:]...)
-	b = binary.LittleEndian.AppendUint16(b, Version)
-	b = binary.LittleEndian.AppendUint16(b, MinReader)
+	b = binary.LittleEndian.AppendUint16(b, f.Version)
+	b = binary.LittleEndian.AppendUint16(b, f.MinReader)
 	b = binary.LittleEndian.AppendUint32(b, f.Sketches)
 	sum := blake3.Sum256(b[start:])
 	b = append(b, sum[:16]...)
@@ -284,6 +293,9 @@ func ParseTable(b []byte, f *Footer) (*Table, error) {
 		if err := checkRow(t.Rows[:i+1], used); err != nil {
 			return nil, err
 		}
+		if r.Place == Dropped && f.MinReader < DroppedVersion {
+			return nil, bad(fmt.Sprintf("row %d", i), "dropped, in a file of version %d", f.MinReader)
+		}
 		plain += uint64(r.PlainLen)
 		stored += uint64(r.StoredLen)
 	}
@@ -360,12 +372,18 @@ func checkRow(rows []Row, used []bool) error {
 		return bad("depth %d is over %d", r.Depth, MaxDepth)
 	}
 	switch r.Place {
-	case Borrowed, Repeated:
+	case Borrowed, Repeated, Dropped:
 		if r.StoredLen != 0 || r.CRC != 0 || r.Codec != 0 || r.Param != 0 || r.Depth != 0 || r.Base != 0 || r.BaseFrame != 0 {
 			return bad("held elsewhere, yet describes stored bytes")
 		}
 		if r.Place == Borrowed {
 			return mark(r.Donor)
+		}
+		if r.Place == Dropped {
+			if r.Donor != 0 || r.Frame != 0 {
+				return bad("dropped, yet names a holder")
+			}
+			return nil
 		}
 		if r.Donor != 0 || uint64(r.Frame) >= uint64(i) {
 			return bad("repeats row %d, which is not before it", r.Frame)

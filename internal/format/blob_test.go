@@ -70,7 +70,7 @@ func footerOf(t *Table, digest Digest) (f *Footer, raw []byte, size int64) {
 	raw = AppendTable(nil, t)
 	f = &Footer{
 		TableOffset: HeaderSize, TableLen: uint64(len(raw)), Rows: uint32(len(t.Rows)), Donors: uint32(len(t.Donors)),
-		Sketches: uint32(len(t.Sketches)), Digest: digest, TableSum: blake3.Sum256(raw), Version: Version, MinReader: MinReader,
+		Sketches: uint32(len(t.Sketches)), Digest: digest, TableSum: blake3.Sum256(raw), Version: Version, MinReader: Version,
 	}
 	for i := range t.Rows {
 		f.PlainSize += uint64(t.Rows[i].PlainLen)
@@ -98,7 +98,7 @@ func TestTableAndFooterRoundTrip(t *testing.T) {
 		if d := cmp.Diff(want, tab); d != "" {
 			t.Fatal(d)
 		}
-		if err := CheckHeader(AppendHeader(nil), got); err != nil {
+		if err := CheckHeader(AppendHeader(nil, Version), got); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -137,17 +137,17 @@ func TestOffsets(t *testing.T) {
 	if !bytes.Equal(row[44:48], []byte{13, 14, 15, 16}) {
 		t.Errorf("row at 44: % x", row[44:48])
 	}
-	foot := AppendFooter(nil, &Footer{TableOffset: 1 << 40, TableLen: 2 << 40, PlainSize: 3 << 40, Rows: 4 << 20, Donors: 5 << 20, Sketches: 6 << 20, Digest: seq(7), TableSum: seq(70), Version: 9, MinReader: 9})
+	foot := AppendFooter(nil, &Footer{TableOffset: 1 << 40, TableLen: 2 << 40, PlainSize: 3 << 40, Rows: 4 << 20, Donors: 5 << 20, Sketches: 6 << 20, Digest: seq(7), TableSum: seq(70), Version: 9, MinReader: 8})
 	if len(foot) != 128 || le.Uint64(foot) != 1<<40 || le.Uint64(foot[8:]) != 2<<40 || le.Uint64(foot[16:]) != 3<<40 ||
 		le.Uint32(foot[24:]) != 4<<20 || le.Uint32(foot[28:]) != 5<<20 || Digest(foot[32:64]) != seq(7) || Digest(foot[64:96]) != seq(70) ||
-		le.Uint16(foot[96:]) != 2 || le.Uint16(foot[98:]) != 2 || le.Uint32(foot[100:]) != 6<<20 || string(foot[120:]) != "\x89HEFT\r\n\x1a" {
+		le.Uint16(foot[96:]) != 9 || le.Uint16(foot[98:]) != 8 || le.Uint32(foot[100:]) != 6<<20 || string(foot[120:]) != "\x89HEFT\r\n\x1a" {
 		t.Errorf("footer % x", foot)
 	}
 	sum := blake3.Sum256(foot[:104])
 	if !bytes.Equal(foot[104:120], sum[:16]) {
 		t.Errorf("the footer's checksum is % x", foot[104:120])
 	}
-	if head := AppendHeader(nil); string(head) != "\x89HEFT\r\n\x1a\x02\x00\x02\x00\x00\x00\x00\x00" {
+	if head := AppendHeader(nil, Version); string(head) != "\x89HEFT\r\n\x1a\x02\x00\x02\x00\x00\x00\x00\x00" {
 		t.Errorf("header % x", head)
 	}
 }
@@ -222,7 +222,7 @@ func TestParseFooterRules(t *testing.T) {
 
 	// A later release's file that this one can read, an earlier one's, and one
 	// that it can't read.
-	for _, v := range [][2]byte{{7, 1}, {7, 2}, {2, 1}, {1, 1}} {
+	for _, v := range [][2]byte{{7, 1}, {7, 2}, {7, 3}, {3, 3}, {2, 1}, {1, 1}} {
 		b := bytes.Clone(good)
 		b[96], b[98] = v[0], v[1]
 		seal(b)
@@ -232,17 +232,17 @@ func TestParseFooterRules(t *testing.T) {
 		}
 	}
 	b := bytes.Clone(good)
-	b[96], b[98], b[103], b[8] = 7, 3, 9, 99 // rules that may have changed by then
+	b[96], b[98], b[103], b[8] = 7, 4, 9, 99 // rules that may have changed by then
 	seal(b)
 	_, err := ParseFooter(b, size)
-	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 3 || ne.Supported != MinReader || !strings.Contains(err.Error(), "upgrade") {
-		t.Errorf("minimum reader version 3: %v", err)
+	if ne, ok := errors.AsType[*NewerError](err); !ok || ne.Found != 4 || ne.Supported != MinReader || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("minimum reader version 4: %v", err)
 	}
 }
 
 func TestEveryFlippedBitOfFooterAndHeader(t *testing.T) {
 	f, _, size := footerOf(&Table{Rows: []Row{{PlainLen: 100, StoredLen: 60}}}, Digest{1})
-	foot, head := AppendFooter(nil, f), AppendHeader(nil)
+	foot, head := AppendFooter(nil, f), AppendHeader(nil, Version)
 	for i := range foot {
 		for bit := range 8 {
 			foot[i] ^= 1 << bit
