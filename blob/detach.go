@@ -9,11 +9,13 @@ import (
 	"github.com/heftstore/heft/internal/format"
 )
 
-// Detachable says which frames of needed blobs are better encoded on their own:
-// they are all that keeps alive the frames that they are deltas to.
+// Detachable says which frames of needed blobs are better held by those, encoded on
+// their own: they are all that keeps alive the frames that they are deltas to, or
+// borrow.
 type Detachable struct {
 	Frames map[Digest][]uint32 // by blob, ascending
 	Saves  int64               // bytes, about: what is freed less what the frames grow
+	Grows  int64               // bytes that they grow, about
 }
 
 // maxUses bounds how many frames Detachable looks at, and with that memory: a
@@ -23,17 +25,27 @@ const maxUses = 1 << 20
 // keeper is a held frame of a blob that is needed in part.
 type keeper struct {
 	stored int64
+	share  int64 // of its file's table, which goes with the last frame
 	plain  int64
 	base   *FrameRef
 	above  []*keeper  // those that are deltas to it
-	uses   []frameUse // frames of needed blobs that are deltas to it
-	stays  bool       // it is needed for more than deltas
+	uses   []frameUse // frames of needed blobs that are deltas to it, or borrow it
+	stays  bool       // it is needed in another way
 }
 
 type frameUse struct {
 	blob   Digest
 	row    uint32
-	stored int64
+	stored int64 // 0 when it is borrowed
+}
+
+// grows returns how many bytes a use takes more once it does without k. alone is
+// what a frame like it takes on its own.
+func (k *keeper) grows(u frameUse, alone int64) int64 {
+	if u.stored == 0 && k.base == nil {
+		return k.stored // the stored bytes move
+	}
+	return max(alone-u.stored, 0)
 }
 
 // keepers are looked for by blob and frame number.
@@ -86,7 +98,7 @@ const leastGain = 32
 func (k *keeper) choose(out *Detachable, alone int64, level int) {
 	if gain, ok := k.gain(alone, level); ok && gain > 0 {
 		out.Saves += gain
-		k.detach(out, level)
+		k.detach(out, alone, level)
 		return
 	}
 	if level < format.MaxDepth {
@@ -102,9 +114,9 @@ func (k *keeper) gain(alone int64, level int) (gain int64, ok bool) {
 	if k.stays || level > format.MaxDepth || len(k.uses)+len(k.above) == 0 {
 		return 0, false // or somebody needs it who was not seen
 	}
-	gain = k.stored
+	gain = k.stored + k.share
 	for _, u := range k.uses {
-		gain -= max(alone-u.stored, 0)
+		gain -= k.grows(u, alone)
 	}
 	for _, a := range k.above {
 		more, ok := a.gain(alone, level+1)
@@ -116,15 +128,16 @@ func (k *keeper) gain(alone int64, level int) (gain int64, ok bool) {
 	return gain, true
 }
 
-func (k *keeper) detach(out *Detachable, level int) {
+func (k *keeper) detach(out *Detachable, alone int64, level int) {
 	if level > format.MaxDepth {
 		return
 	}
 	for _, u := range k.uses {
 		out.Frames[u.blob] = append(out.Frames[u.blob], u.row)
+		out.Grows += k.grows(u, alone)
 	}
 	for _, a := range k.above {
-		a.detach(out, level+1)
+		a.detach(out, alone, level+1)
 	}
 }
 
@@ -140,12 +153,14 @@ func (s *Store) keepers(ctx context.Context, m *Marks) (keepers, error) {
 			return asCorrupt(err, d, d, -1)
 		}
 		defer func() { err = errors.Join(err, f.close()) }()
+		need := m.blobs[d]
+		share := (int64(format.HeaderSize+format.FooterSize) + int64(len(f.table.Rows))*format.RowSize) / max(need.len(), 1)
 		for i := range f.table.Rows {
 			r := &f.table.Rows[i]
-			if r.Place != format.Held || !m.blobs[d].has(uint32(i)) || len(ks) >= maxUses {
+			if r.Place != format.Held || !need.has(uint32(i)) || len(ks) >= maxUses {
 				continue
 			}
-			k := &keeper{stored: int64(r.StoredLen), plain: int64(r.PlainLen)}
+			k := &keeper{stored: int64(r.StoredLen), share: share, plain: int64(r.PlainLen)}
 			if r.Depth > 0 {
 				k.base = new(baseOf(f, r))
 				k.stays = r.Codec != codec.Delta
@@ -160,7 +175,7 @@ func (s *Store) keepers(ctx context.Context, m *Marks) (keepers, error) {
 // baseOf returns the frame that a row is decoded with, the first for a cast.
 func baseOf(f *file, r *format.Row) FrameRef {
 	ref := FrameRef{Blob: f.digest, Frame: r.BaseFrame}
-	if r.Base != format.SelfBase {
+	if r.Depth > 0 && r.Base != format.SelfBase {
 		ref.Blob = f.table.Donors[r.Base]
 	}
 	return ref
@@ -187,39 +202,35 @@ func (s *Store) users(ctx context.Context, m *Marks, ks keepers) (map[Digest]int
 		}
 		for i := range f.table.Rows {
 			r := &f.table.Rows[i]
+			ref := baseOf(f, r)
 			switch {
 			case r.Place == format.Borrowed:
-				ks.stay(FrameRef{Blob: f.table.Donors[r.Donor], Frame: r.Frame})
+				ref = FrameRef{Blob: f.table.Donors[r.Donor], Frame: r.Frame}
 			case r.Place != format.Held || r.Depth == 0:
+				continue
 			case r.Codec != codec.Delta:
-				for n := range uint32(wideFrames + 1) { // a cast spans frames
-					ref := baseOf(f, r)
-					ref.Frame += n
-					ks.stay(ref)
+				for range wideFrames + 1 { // a cast spans frames
+					if k := ks[ref]; k != nil {
+						k.stays = true
+					}
+					ref.Frame++
 				}
-			default:
-				k := ks[baseOf(f, r)]
-				if k == nil {
-					break
-				}
-				if uses++; uses > maxUses {
-					k.stays = true
-					break
-				}
-				sizes[d] = f.size
-				k.uses = append(k.uses, frameUse{d, uint32(i), int64(r.StoredLen)})
+				continue
 			}
+			k := ks[ref]
+			if k == nil {
+				continue
+			}
+			if uses++; uses > maxUses {
+				k.stays = true
+				continue
+			}
+			sizes[d] = f.size
+			k.uses = append(k.uses, frameUse{d, uint32(i), int64(r.StoredLen)})
 		}
 		if err := f.close(); err != nil {
 			return nil, err
 		}
 	}
 	return sizes, nil
-}
-
-// stay notes that a frame is needed for more than deltas.
-func (ks keepers) stay(ref FrameRef) {
-	if k := ks[ref]; k != nil {
-		k.stays = true
-	}
 }

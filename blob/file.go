@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -150,6 +151,16 @@ func partsOf(t *format.Table) (p Parts) {
 		to.Stored += int64(r.StoredLen)
 	}
 	return p
+}
+
+// keys returns those of the sketch of the tensor that begins with row i, nil for
+// none.
+func (b *file) keys(i uint32) []uint64 {
+	n, ok := slices.BinarySearchFunc(b.table.Sketches, i, func(s format.Sketch, i uint32) int { return cmp.Compare(s.Frame, i) })
+	if !ok {
+		return nil
+	}
+	return b.table.Sketches[n].Keys[:]
 }
 
 // partial reports whether a collection has left some frames of the blob only: the

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
 
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/format"
@@ -17,7 +20,9 @@ type Marks struct {
 	s      *Store
 	donors func(context.Context, Digest) ([]Digest, bool)
 	blobs  map[Digest]*frameSet // nil for a whole blob
-	blind  []Digest
+	unseen map[Digest]struct{}  // whole ones whose frame tables could not be read
+	blind  []Digest             // those of them of which nothing is known
+	lacks  []Digest
 }
 
 // frameSet is a set of held frames of one blob.
@@ -25,6 +30,14 @@ type frameSet []uint64
 
 func (f frameSet) has(i uint32) bool {
 	return uint64(i)/64 < uint64(len(f)) && f[i/64]>>(i%64)&1 == 1
+}
+
+// len returns how many there are.
+func (f frameSet) len() (n int64) {
+	for _, w := range f {
+		n += int64(bits.OnesCount64(w))
+	}
+	return n
 }
 
 func (f *frameSet) add(i uint32) {
@@ -38,7 +51,7 @@ func (f *frameSet) add(i uint32) {
 // registered, if that is known: it is asked for those whose frame table can't be
 // read.
 func (s *Store) Marks(donors func(context.Context, Digest) ([]Digest, bool)) *Marks {
-	return &Marks{s: s, donors: donors, blobs: map[Digest]*frameSet{}}
+	return &Marks{s: s, donors: donors, blobs: map[Digest]*frameSet{}, unseen: map[Digest]struct{}{}}
 }
 
 // Whole reports whether the blob d is needed as a whole.
@@ -69,6 +82,34 @@ func (m *Marks) Parts(fn func(Digest) error) error {
 // nobody knows what they need. As long as there are any nothing may be removed.
 func (m *Marks) Unreadable() []Digest { return m.blind }
 
+// Missing returns the blobs that were added and are missing, can't be read, or were
+// collected but for some frames.
+func (m *Marks) Missing() []Digest { return slices.Collect(maps.Keys(m.unseen)) }
+
+// Again marks blobs that may have been marked before what they need has changed.
+func (m *Marks) Again(ctx context.Context, ds ...Digest) error {
+	for _, d := range ds {
+		delete(m.blobs, d)
+		if err := m.Add(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refresh looks again for the blobs that were missing: somebody may have put one
+// of them again, so that it needs others.
+func (m *Marks) Refresh(ctx context.Context) error {
+	unseen := m.Missing()
+	clear(m.unseen)
+	m.blind = nil
+	return m.Again(ctx, unseen...)
+}
+
+// Lacking returns the donors that are missing, can't be read, or lack a frame that
+// is needed of them.
+func (m *Marks) Lacking() []Digest { return m.lacks }
+
 // Add marks a blob, and what it needs. A blob that is missing needs nothing but
 // what is known of it. After an error the Marks are of no use.
 func (m *Marks) Add(ctx context.Context, d Digest) error {
@@ -81,7 +122,11 @@ func (m *Marks) Add(ctx context.Context, d Digest) error {
 	m.blobs[d] = nil
 	f, err := m.s.openFile(d)
 	if err != nil {
+		m.unseen[d] = struct{}{}
 		return m.unread(ctx, d, err)
+	}
+	if f.partial() {
+		m.unseen[d] = struct{}{}
 	}
 	all := make([]uint32, len(f.table.Rows))
 	for i := range all {
@@ -163,6 +208,7 @@ func (m *Marks) follow(ctx context.Context, wants map[Digest][]want, level int) 
 		f, err := m.s.openFile(d)
 		if err != nil {
 			m.blobs[d] = nil // which of its frames can't be told
+			m.lacks = append(m.lacks, d)
 			if err := m.unread(ctx, d, err); err != nil {
 				return err
 			}
@@ -170,7 +216,11 @@ func (m *Marks) follow(ctx context.Context, wants map[Digest][]want, level int) 
 		}
 		next := map[Digest][]want{}
 		for _, w := range ws {
-			wantsOf(f, have.addRun(f, w), next)
+			added, ok := have.addRun(f, w)
+			if !ok && !slices.Contains(m.lacks, d) {
+				m.lacks = append(m.lacks, d)
+			}
+			wantsOf(f, added, next)
 		}
 		if err := f.close(); err != nil {
 			return err
@@ -182,13 +232,18 @@ func (m *Marks) follow(ctx context.Context, wants map[Digest][]want, level int) 
 	return nil
 }
 
-// addRun adds the frames of f that w means, and returns those that are new.
-func (s *frameSet) addRun(f *file, w want) (added []uint32) {
+// addRun adds the frames of f that w means, and returns those that are new, and
+// whether all of them are there.
+func (s *frameSet) addRun(f *file, w want) (added []uint32, ok bool) {
+	if uint64(w.frame) >= uint64(len(f.table.Rows)) {
+		return nil, false
+	}
 	for i, left := w.frame, 1; left > 0 && uint64(i) < uint64(len(f.table.Rows)); i++ {
 		n, ok := f.held(i)
 		if !ok {
-			// Reading will fail, whatever is kept. It is for verify to tell.
-			return added
+			// Reading will fail, whatever is kept, unless it is the last one of a
+			// run that was guessed. It is for verify to tell.
+			return added, i > w.frame
 		}
 		if !s.has(n) {
 			s.add(n)
@@ -201,5 +256,5 @@ func (s *frameSet) addRun(f *file, w want) (added []uint32) {
 		}
 		left -= size
 	}
-	return added
+	return added, true
 }

@@ -163,7 +163,7 @@ type Pinned struct {
 	Pins  int // how many there are
 	Blobs map[Digest]struct{}
 
-	oldest generation // of the pins
+	oldest, newest generation // of the pins
 }
 
 // Pinned reads the live pins, and removes those whose process is gone.
@@ -203,6 +203,7 @@ func (s *Store) readPin(name string, gen generation, p *Pinned) (err error) {
 	if p.Pins == 0 || gen < p.oldest {
 		p.oldest = gen
 	}
+	p.newest = max(p.newest, gen)
 	p.Pins++
 	buf := make([]byte, 1024*len(Digest{}))
 	for off := int64(0); ; {

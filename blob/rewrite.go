@@ -66,13 +66,13 @@ func (s *Store) Thin(ctx context.Context, d Digest, m *Marks) (*Rewritten, error
 	})
 }
 
-// Detach writes the blob d's file anew with the frames encoded on their own whose
-// numbers, ascending, are in alone, and the others as they are. The caller
-// publishes it, or discards it.
+// Detach writes the blob d's file anew with the frames held there and encoded on
+// their own whose numbers, ascending, are in alone, and the others as they are. The
+// caller publishes it, or discards it.
 func (s *Store) Detach(ctx context.Context, d Digest, alone []uint32) (*Rewritten, error) {
 	return s.rewrite(ctx, d, nil, func(w *rewriter, i uint32) error {
-		if _, ok := slices.BinarySearch(alone, i); ok && w.old.table.Rows[i].Place == format.Held {
-			return w.encodeRow(i)
+		if _, ok := slices.BinarySearch(alone, i); ok {
+			return w.holdRow(i)
 		}
 		return w.copyRow(i)
 	})
@@ -87,7 +87,6 @@ type rewriter struct {
 	buf    *[format.MaxFrame]byte
 	plain  *[format.MaxFrame]byte
 	check  *[format.MaxFrame]byte
-	keys   map[uint32][]uint64 // of sketches
 }
 
 func (s *Store) rewrite(ctx context.Context, d Digest, need *frameSet, each func(*rewriter, uint32) error) (x *Rewritten, err error) {
@@ -97,7 +96,7 @@ func (s *Store) rewrite(ctx context.Context, d Digest, need *frameSet, each func
 		return nil, asCorrupt(err, d, d, -1)
 	}
 	x = &Rewritten{Digest: d, Before: f.size, s: s, old: f, need: need, out: output{s: s, seen: map[Digest]uint32{}, drops: need != nil}}
-	w := &rewriter{Rewritten: x, enc: s.encoders.Get().(*codec.Encoder), buf: s.frame(), plain: s.frame(), check: s.frame(), keys: map[uint32][]uint64{}}
+	w := &rewriter{Rewritten: x, enc: s.encoders.Get().(*codec.Encoder), buf: s.frame(), plain: s.frame(), check: s.frame()}
 	w.donors.s = s
 	w.u = unpacker{s: s, donors: &w.donors, dec: s.decoder(), buf: w.buf}
 	defer func() {
@@ -110,9 +109,6 @@ func (s *Store) rewrite(ctx context.Context, d Digest, need *frameSet, each func
 			x, err = nil, errors.Join(asCorrupt(err, d, d, -1), x.Discard())
 		}
 	}()
-	for i := range f.table.Sketches {
-		w.keys[f.table.Sketches[i].Frame] = f.table.Sketches[i].Keys[:]
-	}
 	for i := range f.table.Rows {
 		if err := context.Cause(ctx); err != nil {
 			return x, err
@@ -128,7 +124,7 @@ func (s *Store) rewrite(ctx context.Context, d Digest, need *frameSet, each func
 
 // copyRow copies a row with its stored bytes, which have to pass their checksum.
 func (w *rewriter) copyRow(i uint32) error {
-	r := row{Row: w.old.table.Rows[i], keys: w.keys[i]}
+	r := row{Row: w.old.table.Rows[i], keys: w.old.keys(i)}
 	switch {
 	case r.Place == format.Borrowed:
 		r.holder = FrameRef{Blob: w.old.table.Donors[r.Donor], Frame: r.Frame}
@@ -148,10 +144,23 @@ func (w *rewriter) copyRow(i uint32) error {
 	return w.out.add(r, stored)
 }
 
-// encodeRow decodes a row and encodes it on its own. What was encoded is decoded
+// holdRow copies the stored bytes of a row, wherever they are, and if they need a
+// base decodes them and encodes the frame on its own. What was encoded is decoded
 // and compared.
-func (w *rewriter) encodeRow(i uint32) error {
-	kind, err := w.kind(i)
+func (w *rewriter) holdRow(i uint32) error {
+	from, n, release, err := w.u.holder(w.old, i)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if held := from.table.Rows[n]; standsAlone(&held) {
+		stored, err := from.stored(n, w.buf[:])
+		if err != nil {
+			return err
+		}
+		return w.out.add(row{Row: held, keys: from.keys(n)}, stored)
+	}
+	kind, err := w.kind(from, n)
 	if err != nil {
 		return err
 	}
@@ -161,7 +170,7 @@ func (w *rewriter) encodeRow(i uint32) error {
 	}
 	spare := w.s.frame()
 	defer w.s.frames.Put(spare)
-	r := row{Row: format.Row{Sum: w.old.table.Rows[i].Sum, PlainLen: uint32(len(plain))}, keys: w.keys[i]}
+	r := row{Row: format.Row{Sum: w.old.table.Rows[i].Sum, PlainLen: uint32(len(plain))}, keys: from.keys(n)}
 	stored, id, param := w.enc.Encode(spare[:0], plain, kind, nil)
 	r.hold(stored, id, param)
 	check := w.check[:len(plain)]
@@ -175,11 +184,11 @@ func (w *rewriter) encodeRow(i uint32) error {
 }
 
 // kind returns what a delta or a cast says of its elements.
-func (w *rewriter) kind(i uint32) (codec.Kind, error) {
-	r := &w.old.table.Rows[i]
+func (w *rewriter) kind(f *file, n uint32) (codec.Kind, error) {
+	r := &f.table.Rows[n]
 	switch r.Codec {
 	case codec.Delta:
-		stored, err := w.old.stored(i, w.buf[:])
+		stored, err := f.stored(n, w.buf[:])
 		if err != nil {
 			return codec.Kind{}, err
 		}
@@ -224,7 +233,7 @@ func (x *Rewritten) Publish(ctx context.Context) (done bool, err error) {
 // pinned. x is done with either way.
 func (c *Collection) Replace(ctx context.Context, x *Rewritten, m *Marks) (done bool, err error) {
 	defer func() { err = errors.Join(err, x.Discard()) }()
-	if _, ok := c.pinned.Blobs[x.Digest]; ok || x.need == nil || !x.covers(m) {
+	if _, ok := c.pinned.Blobs[x.Digest]; ok || x.done || x.need == nil || !x.covers(m) {
 		return false, nil
 	}
 	unlock, err := c.s.lockPublish(ctx)

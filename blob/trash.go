@@ -116,6 +116,7 @@ type Collection struct {
 // how long something has been in the trash. The caller ends it with Close, before
 // it lets go of its lock.
 func (s *Store) Collect(ctx context.Context, now int64) (*Collection, error) {
+	s.sweepOnce()
 	c := &Collection{s: s, now: now}
 	var err error
 	if c.gen, err = s.generation(); err != nil {
@@ -125,19 +126,8 @@ func (s *Store) Collect(ctx context.Context, now int64) (*Collection, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.pinned.Pins > 0 {
-		c.gen = max(c.gen, c.pinned.oldest)
-	}
-	entries, err := s.readDir("trash")
-	if err != nil {
-		return nil, fmt.Errorf("blob: collecting: %w", err)
-	}
-	for _, e := range entries {
-		if t, ok := parseTrashed(e.Name()); ok {
-			c.gen = max(c.gen, t.gen-1)
-		}
-	}
-	c.gen++
+	// The marker may be lost: what is moved has to wait for every pin there is.
+	c.gen = max(c.gen, c.pinned.newest) + 1
 	return c, nil
 }
 

@@ -12,7 +12,7 @@ import (
 
 func (x *Index) newTx(ctx context.Context, btx *bolt.Tx) *Tx {
 	return &Tx{
-		kv: kv{btx: btx}, ctx: ctx, store: x.store, now: x.now(),
+		kv: kv{btx: btx}, ctx: ctx, store: x.store, dir: x.dir, now: x.now(),
 		known: map[blob.Digest]blob.Info{}, gone: map[blob.Digest]bool{},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/canon"
+	"github.com/heftstore/heft/internal/durable"
 	"github.com/heftstore/heft/internal/name"
 )
 
@@ -26,6 +27,7 @@ type Tx struct {
 	kv
 	ctx    context.Context // of the call of View or Update that the Tx lives within
 	store  *blob.Store
+	dir    durable.FS
 	state  state
 	now    int64
 	ops    []Op
@@ -199,6 +201,9 @@ func (tx *Tx) checkBlobs(v *Version, files []File) error {
 		if err != nil {
 			return fmt.Errorf("index: looking for blob %s: %w", d, err)
 		}
+		if info.Partial {
+			return &MissingBlobError{Digest: d} // it was collected
+		}
 		if err := tx.checkDonors(d, info.Donors); err != nil {
 			return err
 		}
@@ -215,6 +220,7 @@ func (tx *Tx) checkBlobs(v *Version, files []File) error {
 // as d may need them.
 func (tx *Tx) checkDonors(d blob.Digest, donors []blob.Digest) error {
 	seen := map[blob.Digest]bool{}
+	partial := false
 	for level := range blob.DonorLevels {
 		var next []blob.Digest
 		for _, donor := range donors {
@@ -232,9 +238,21 @@ func (tx *Tx) checkDonors(d blob.Digest, donors []blob.Digest) error {
 			if err != nil {
 				return fmt.Errorf("index: looking for blob %s, which %s needs: %w", donor, d, err)
 			}
+			partial = partial || info.Partial
 			next = append(next, info.Donors...)
 		}
 		donors = next
+	}
+	if !partial {
+		return nil
+	}
+	// A collection left some frames of a donor: those that d needs?
+	m := tx.store.Marks(func(context.Context, blob.Digest) ([]blob.Digest, bool) { return nil, false })
+	if err := m.Add(tx.ctx, d); err != nil {
+		return fmt.Errorf("index: looking for what blob %s needs: %w", d, err)
+	}
+	for _, donor := range m.Lacking() {
+		return &MissingBlobError{Digest: donor, For: d}
 	}
 	return nil
 }

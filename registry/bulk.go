@@ -71,6 +71,9 @@ func (b *Bulk) drop(d *Draft) {
 	if b.last[d.rec.Name] == d {
 		delete(b.last, d.rec.Name)
 	}
+	if len(b.drafts) == 0 {
+		b.r.release(b.batch)
+	}
 }
 
 // sealers is how many manifests a Bulk stores at once: each waits for a sync,
@@ -187,29 +190,8 @@ func (r *Registry) registerAll(ctx context.Context, verb string, n Note, batch *
 	if err != nil {
 		return err
 	}
-	err = r.update(ctx, change, func(v *view) error {
-		for _, c := range all {
-			if err := v.register(c); err != nil {
-				return err
-			}
-		}
-		for _, c := range all {
-			if err := recordSHA256(v.tx, c.d.sums); err != nil {
-				return err
-			}
-		}
-		// Here, not after the update: an error would say that nothing was
-		// registered.
-		for _, c := range all {
-			rec, err := v.tx.Version(c.rec.ID)
-			if err != nil {
-				return err
-			}
-			if c.model, err = v.model(rec); err != nil {
-				return err
-			}
-		}
-		return nil
+	err = r.restoring(ctx, func() error {
+		return r.update(ctx, change, func(v *view) error { return v.registerAll(all) })
 	})
 	if err != nil {
 		return err
@@ -218,6 +200,58 @@ func (r *Registry) registerAll(ctx context.Context, verb string, n Note, batch *
 		c.d.done = true
 		if c.d.bulk != nil {
 			c.d.bulk.drop(c.d)
+		} else {
+			r.release(batch)
+		}
+	}
+	return nil
+}
+
+// restoring runs fn again as long as it finds that a collection took a blob that
+// it needs, and the trash still has it.
+func (r *Registry) restoring(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		missing, ok := errors.AsType[*index.MissingBlobError](err)
+		if !ok {
+			return err
+		}
+		if ok, failed := r.store.Restore(ctx, missing.Digest); failed != nil {
+			return named(errors.Join(err, failed))
+		} else if !ok {
+			return err
+		}
+	}
+}
+
+// release lets go of what was pinned. What fails there ends with the process at
+// the latest.
+func (r *Registry) release(b *blob.Batch) {
+	if err := b.Release(); err != nil {
+		r.log.Warn("registry: letting go of a draft's blobs", "error", err)
+	}
+}
+
+// registerAll makes the versions known, with what came after their registration.
+func (v *view) registerAll(all []*closing) error {
+	for _, c := range all {
+		if err := v.register(c); err != nil {
+			return err
+		}
+	}
+	for _, c := range all {
+		if err := recordSHA256(v.tx, c.d.sums); err != nil {
+			return err
+		}
+	}
+	// Here, not after the update: an error would say that nothing was registered.
+	for _, c := range all {
+		rec, err := v.tx.Version(c.rec.ID)
+		if err != nil {
+			return err
+		}
+		if c.model, err = v.model(rec); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -473,9 +473,14 @@ func (r *Registry) nextNumber(ctx context.Context, n name.Name) (next name.Versi
 func (d *Draft) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.done {
+		return nil
+	}
 	d.done = true
 	if d.bulk != nil {
 		d.bulk.drop(d)
+	} else {
+		d.r.release(d.batch)
 	}
 	return nil
 }

@@ -64,6 +64,7 @@ type Registry struct {
 	actor string
 	sha   bool // Options.SHA256
 	now   func() int64
+	log   *slog.Logger
 	temp  string // removed by Close
 }
 
@@ -104,7 +105,10 @@ func start(ctx context.Context, opts *Options, open func(*blob.Options) (*blob.S
 	if opts != nil {
 		o = *opts
 	}
-	r := &Registry{actor: o.Actor, sha: o.SHA256, now: o.Now}
+	r := &Registry{actor: o.Actor, sha: o.SHA256, now: o.Now, log: o.Logger}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
 	if r.actor == "" {
 		r.actor = defaultActor()
 	}
