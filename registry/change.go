@@ -256,7 +256,7 @@ func (r *Registry) Edit(ctx context.Context, ref string, n Note, edit func(*Mode
 }
 
 // Delete removes a version's name, aliases and record. Its content stays until
-// garbage collection. A version that is in production, or the parent of
+// GC. A version that is in production, or the parent of
 // another, is an *InUseError. It returns ErrNotFound when there is none.
 func (r *Registry) Delete(ctx context.Context, ref string, n Note) error {
 	return r.remove(ctx, ref, n, (*view).inUse)

@@ -468,7 +468,7 @@ func (r *Registry) nextNumber(ctx context.Context, n name.Name) (next name.Versi
 }
 
 // Close discards the Draft if it was not committed. Content that was stored
-// and belongs to no version is removed by garbage collection later. A second
+// and belongs to no version is removed by GC later. A second
 // Close does nothing.
 func (d *Draft) Close() error {
 	d.mu.Lock()

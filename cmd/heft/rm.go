@@ -16,7 +16,7 @@ func newRmCmd(a *app) *cobra.Command {
 		Use:   "rm REF...",
 		Short: "Delete versions",
 		Long: `Delete versions: their names, aliases and metadata. The history keeps that they
-were there. The space is freed later, by garbage collection.
+were there. The space is freed by heft gc.
 
 A version in production, or that others were made from, is kept unless --force
 is given. NAME alone is refused, since it means whichever is the latest.`,
@@ -69,6 +69,6 @@ func (a *app) rm(ctx context.Context, refs []string, n registry.Note, force bool
 			return err
 		}
 	}
-	a.note("the bytes stay until garbage collection")
+	a.note("the space is free after 'heft gc'")
 	return nil
 }
