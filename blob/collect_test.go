@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -504,4 +505,34 @@ func TestTrashMeetsPin(t *testing.T) {
 	if got := names(m, "tmp"); len(got) != 0 {
 		t.Errorf("tmp has %v", got)
 	}
+}
+
+// TestDroppedVector reads a golden file of version 3: what is left of the vector
+// repeated for the vector borrowed.
+func TestDroppedVector(t *testing.T) {
+	whole, kept := named(t, "repeated").content(), named(t, "borrowed").content()
+	if *update {
+		s, m := loadVectors(t)
+		collect(t, s, marksOf(t, s, kept))
+		saveVector(t, "dropped", loadFile(t, m, blobPath(Sum(whole))))
+	}
+	file, err := os.ReadFile(vectorPath("dropped"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, m := loadVectors(t)
+	saveFile(t, m, blobPath(Sum(whole)), file)
+	wantBlob(t, s, kept)
+	rows := rowsOf(t, s, Sum(whole)).Rows
+	if len(rows) != 3 || rows[0].Place != format.Held || rows[1].Place != format.Repeated || rows[2].Place != format.Dropped || rows[2].Sum != Sum([]byte("end")) {
+		t.Errorf("the rows are %+v", rows)
+	}
+	if info, err := s.Stat(t.Context(), Sum(whole)); err != nil || !info.Partial || info.Size != int64(len(whole)) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if _, err := s.Open(t.Context(), Sum(whole)); !errors.Is(err, ErrNotFound) {
+		t.Errorf("it can be opened: %v", err)
+	}
+	put(t, s, whole)
+	wantBlob(t, s, whole)
 }

@@ -205,7 +205,7 @@ func TestVectorFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"newer-4.blob"}
+	want := []string{"dropped.blob", "newer-4.blob"}
 	for _, v := range slices.Concat(vectors, vectors2) {
 		want = append(want, v.name+".blob")
 	}
