@@ -200,9 +200,6 @@ func (s *Store) Release(ctx context.Context, q Quarantined) (err error) {
 	if err != nil && !missing {
 		return err
 	}
-	if inPlace == nil && !missing {
-		return fmt.Errorf("%w: %s is sound, so %s stays where it is", ErrExist, blobPath(d), q.path())
-	}
 	unlock, err := s.lockPublish(ctx)
 	if err != nil {
 		return err
@@ -223,7 +220,7 @@ func (s *Store) Release(ctx context.Context, q Quarantined) (err error) {
 		return err
 	}
 	if !missing {
-		return fmt.Errorf("%w: %s has been put again meanwhile, so %s stays where it is", ErrExist, blobPath(d), q.path())
+		return fmt.Errorf("%w: %s is sound, so %s stays where it is", ErrExist, blobPath(d), q.path())
 	}
 	return s.putBack(q)
 }

@@ -145,13 +145,11 @@ func TestQuarantineLooksAtTheFileItself(t *testing.T) {
 // another content.
 func TestQuarantineWhole(t *testing.T) {
 	s, m := newMem(t, nil)
-	d := put(t, s, cat(repeated("a\n", mib), repeated("b\n", mib))).Digest
-	rewrite(t, m, d, func(t *format.Table, f *format.Footer) {
-		t.Rows = t.Rows[:1]
-		f.PlainSize = uint64(t.Rows[0].PlainLen)
-	})
+	content := []byte("other content")
+	d := Sum([]byte("the content"))
+	plant(t, m, d, &format.Table{Rows: []format.Row{rawRow(content)}}, content)
 	found, err := s.findFault(t.Context(), blobPath(d), d)
-	if err != nil || found == nil {
+	if err != nil || found == nil || found.row != badWhole {
 		t.Fatalf("found %+v, %v", found, err)
 	}
 	mustQuarantine(t, s, d)
@@ -397,12 +395,11 @@ func TestReleaseRace(t *testing.T) {
 				at = blobPath(d)
 			}
 			other := openMem(t, m, nil)
-			opened := 0
+			looked := false // for a file in place, where there is none
 			m.Fail(func(op durable.Op) error {
 				if what == "nothing in place" && op.Kind == durable.OpOpen && op.Name == blobPath(d) {
-					opened++
-				}
-				if op.Kind == durable.OpClose && op.Name == at && opened == 0 {
+					looked = true
+				} else if op.Name == at && (op.Kind == durable.OpClose && what != "nothing in place" || op.Kind == durable.OpStat && looked) {
 					m.Fail(nil)
 					put(t, other, content)
 				}
