@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -140,9 +141,15 @@ func parseVerifyState(raw []byte, store uuid.UUID) (s verifyState, err error) {
 		return s, err
 	}
 	sum, err := in.sum()
+	if err != nil {
+		return s, err
+	}
+	again, err := canon.Marshal(in)
 	switch {
 	case err != nil:
 		return s, err
+	case !bytes.Equal(again, bytes.TrimSuffix(raw, []byte("\n"))):
+		return s, errors.New("it is not in canonical form")
 	case sum != in.Sum:
 		return s, errors.New("its checksum does not match")
 	case in.StoreID != store:
