@@ -32,19 +32,13 @@ type file struct {
 
 // openFile opens the blob d's file. Errors about its content are damage; a
 // missing file is ErrNotFound.
-func (s *Store) openFile(d Digest) (*file, error) {
-	f, err := s.openNamed(blobPath(d), d)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
-	}
-	return f, err
-}
+func (s *Store) openFile(d Digest) (*file, error) { return s.openNamed(blobPath(d), d) }
 
-// openNamed opens the file name as that of the blob d.
+// openNamed is openFile for a file of the blob d with another name.
 func (s *Store) openNamed(name string, d Digest) (*file, error) {
 	f, err := s.fsys.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: opening %s: %w", d, err)

@@ -24,6 +24,8 @@ type Reader struct {
 	f      *file
 	donors donors
 
+	workers int // frames that WriteTo decodes at once
+
 	pos   int64
 	whole *blake3.Hasher // of the bytes Read so far; nil after a Seek
 
@@ -45,38 +47,15 @@ func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 		return nil, asCorrupt(err, d, d, -1)
 	}
 	if f.partial() {
-		return nil, errors.Join(fmt.Errorf("%w: the blob %s was collected, but for the frames that others need", ErrNotFound, d), f.close())
+		return nil, errors.Join(collected(d), f.close())
 	}
 	return newReader(s, f), nil
 }
 
 func newReader(s *Store, f *file) *Reader {
-	r := &Reader{s: s, f: f, whole: blake3.New(), num: -1}
+	r := &Reader{s: s, f: f, workers: s.opts.Workers, whole: blake3.New(), num: -1}
 	r.donors.s = s
 	return r
-}
-
-// verifyHeld decodes and checks the frames that the file itself has.
-func (r *Reader) verifyHeld(ctx context.Context) error {
-	plain, dec, buf := r.s.frame(), r.s.decoder(), r.s.frame()
-	defer func() {
-		r.s.frames.Put(plain)
-		r.s.decoders.Put(dec)
-		r.s.frames.Put(buf)
-	}()
-	for i := range r.f.table.Rows {
-		row := &r.f.table.Rows[i]
-		if row.Place != format.Held {
-			continue
-		}
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if err := r.decode(plain[:row.PlainLen], i, dec, buf); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Digest returns the blob's digest.
@@ -307,7 +286,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 // each decodes the frames from the number first on and hands them to sink in
 // order, the first without the bytes before from.
 func (r *Reader) each(first int, from int64, sink func(*readJob) error) error {
-	workers := min(r.s.opts.Workers, len(r.f.starts)-first)
+	workers := min(r.workers, len(r.f.starts)-first)
 	if workers == 1 {
 		return r.inline(first, from, sink)
 	}

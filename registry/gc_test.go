@@ -45,7 +45,7 @@ func files(t testing.TB, r *Registry, folder string) (n int) {
 	return n
 }
 
-func verified(t testing.TB, r *Registry) {
+func sound(t testing.TB, r *Registry) {
 	t.Helper()
 	for c, err := range r.Verify(t.Context(), "", nil) {
 		must(t, err)
@@ -86,7 +86,7 @@ func TestGC(t *testing.T) {
 	if !bytes.Equal(kept.content(t, "a"), shared) {
 		t.Error("the other version has changed")
 	}
-	verified(t, r)
+	sound(t, r)
 	must(t, r.index.View(ctx, func(tx *index.Tx) error {
 		n := 0
 		for _, err := range tx.Blobs() {
@@ -144,7 +144,7 @@ func TestGCChain(t *testing.T) {
 	if !bytes.Equal(last.content(t, "w"), contents[last.Ref()]) {
 		t.Error("the last state has changed")
 	}
-	verified(t, r)
+	sound(t, r)
 	if c := gc(t, r); c.Trashed.Count+c.Thinned.Count+c.Detached.Count != 0 {
 		t.Errorf("once more: %+v", c)
 	}
@@ -182,12 +182,12 @@ func TestGCThins(t *testing.T) {
 	if c.Thinned.Count != 1 || plan.Thinned.Count != 1 || c.Partly.Count != 1 || before.Stored-after.Stored != c.Freed || c.Freed < 900<<10 {
 		t.Errorf("%d bytes became %d, plan %+v, done %+v", before.Stored, after.Stored, plan, c)
 	}
-	verified(t, r)
+	sound(t, r)
 	must(t, r.index.Rebuild(ctx))
-	verified(t, r)
+	sound(t, r)
 	// What was deleted can come back.
 	addFiles(t, r, "m:3", map[string][]byte{"w": append(bytes.Clone(first), second...)})
-	verified(t, r)
+	sound(t, r)
 }
 
 // TestGCSparesDrafts collects while a draft has stored what no version names yet.
@@ -249,7 +249,7 @@ func TestCommitRestores(t *testing.T) {
 	if !bytes.Equal(got.content(t, "w"), next) {
 		t.Error("another content")
 	}
-	verified(t, r)
+	sound(t, r)
 
 	// Without a trash it is an error, and nothing is registered.
 	d, err = r.Begin(ctx, ofRef("m:3"))
@@ -296,7 +296,7 @@ func TestGCMeetsCommit(t *testing.T) {
 			if !once {
 				addFiles(t, o, "m:3", map[string][]byte{"w": content})
 			}
-			verified(t, r)
+			sound(t, r)
 			m, err := r.Get(ctx, "m:3")
 			must(t, err)
 			if !bytes.Equal(m.content(t, "w"), content) {
@@ -334,7 +334,7 @@ func TestGCStopsAtDamage(t *testing.T) {
 		t.Error("another content")
 	}
 	gc(t, r)
-	verified(t, r)
+	sound(t, r)
 }
 
 // TestGCInterrupted cancels a collection at each report of its progress.
@@ -364,7 +364,7 @@ func TestGCInterrupted(t *testing.T) {
 		if !bytes.Equal(kept.content(t, "w"), want) {
 			t.Fatal("another content")
 		}
-		verified(t, r)
+		sound(t, r)
 		if c := gc(t, r); c.Partly.Count != 0 {
 			t.Errorf("after an interrupt: %+v", c)
 		}
