@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/index"
 	"github.com/heftstore/heft/internal/name"
 )
 
@@ -98,46 +99,12 @@ func (r *Registry) prune(ctx context.Context, names []string, p Policy, n Note, 
 	if err != nil {
 		return Pruned{}, err
 	}
-	var gone []*candidate
-	for {
-		var kept, dropped []*candidate
-		more := false
-		err := j.counted(ctx, r, func() error {
-			return r.update(ctx, c, func(v *view) error {
-				all, err := j.judge(ctx, v)
-				if err != nil {
-					return err
-				}
-				kept, dropped = nil, nil
-				for _, c := range all {
-					if len(c.reasons) > 0 {
-						kept = append(kept, c)
-					} else {
-						dropped = append(dropped, c)
-					}
-				}
-				if more = len(dropped) > limit; more {
-					// The oldest first: what an error leaves is the newest.
-					slices.SortFunc(dropped, func(a, b *candidate) int { return newerFirst(b, a) })
-					dropped = dropped[:limit]
-				}
-				for _, c := range dropped {
-					if err := v.tx.Delete(c.rec.ID); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		})
-		if err != nil {
-			return j.pruned(gone), err
+	for more := true; more; {
+		if more, err = j.next(ctx, r, c, limit); err != nil {
+			return j.pruned(j.gone), err
 		}
-		gone = append(gone, dropped...)
-		if !more {
-			return j.pruned(append(gone, kept...)), nil
-		}
-		j.later = true
 	}
+	return j.pruned(append(j.gone, j.kept...)), nil
 }
 
 // pruning is one call of Prune or PlanPrune.
@@ -145,9 +112,48 @@ type pruning struct {
 	policy  Policy
 	targets []pruneTarget
 	now     int64               // of its first transaction, so that time stands still for the others
-	later   bool                // it has deleted some already
 	counts  map[uuid.UUID]int64 // what countRegistrations returned; nil: nobody needed it yet
 	order   map[name.Name]int   // where a model is in the result
+	gone    []*candidate        // what was deleted
+	kept    []*candidate        // by the last transaction
+}
+
+// next deletes what is to be dropped, at most limit versions in one record. It
+// reports whether there may be more.
+func (j *pruning) next(ctx context.Context, r *Registry, c index.Change, limit int) (more bool, err error) {
+	var kept, dropped []*candidate
+	err = j.counted(ctx, r, func() error {
+		return r.update(ctx, c, func(v *view) error {
+			all, err := j.judge(ctx, v)
+			if err != nil {
+				return err
+			}
+			kept, dropped = nil, nil
+			for _, c := range all {
+				if len(c.reasons) > 0 {
+					kept = append(kept, c)
+				} else {
+					dropped = append(dropped, c)
+				}
+			}
+			// The oldest first: what an error leaves is the newest.
+			slices.SortFunc(dropped, func(a, b *candidate) int { return newerFirst(b, a) })
+			if more = len(dropped) > limit; more {
+				dropped = dropped[:limit]
+			}
+			for _, c := range dropped {
+				if err := v.tx.Delete(c.rec.ID); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	j.kept, j.gone = kept, append(j.gone, dropped...)
+	return more, nil
 }
 
 // pruneTarget is what one name stands for.
@@ -236,7 +242,7 @@ func (j *pruning) models(v *view, t pruneTarget) ([]name.Name, error) {
 		}
 		all = append(all, n)
 	}
-	if len(all) == 0 && t.given != AllModels && !j.later {
+	if len(all) == 0 && t.given != AllModels && len(j.gone) == 0 {
 		return nil, fmt.Errorf("%w: there is no model below %s", ErrNotFound, t.given)
 	}
 	return all, nil
@@ -260,7 +266,7 @@ func (j *pruning) judge(ctx context.Context, v *view) ([]*candidate, error) {
 			}
 			seen[n] = true
 			of, err := v.candidatesOf(ctx, n)
-			if err == nil && len(of) == 0 && !j.later {
+			if err == nil && len(of) == 0 && len(j.gone) == 0 {
 				err = fmt.Errorf("%w: there is no model %s", ErrNotFound, n)
 			}
 			if err == nil {
