@@ -24,7 +24,7 @@ type checkpoint struct {
 func drawCheckpoints(t *rapid.T, prefix string, now int64) (all []*checkpoint) {
 	counts := map[string]int{}
 	taken := map[string]bool{}
-	for i := range rapid.IntRange(1, 9).Draw(t, "versions") {
+	for i := range rapid.IntRange(1, 7).Draw(t, "versions") {
 		c := &checkpoint{order: i}
 		c.m = Model{
 			ID: uuid.New(), Name: prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),

@@ -83,6 +83,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		newVerifyCmd(a),
 		newStatsCmd(a),
 		newRmCmd(a),
+		newPruneCmd(a),
 	)
 	add(groupMove,
 		newImportCmd(a),
