@@ -207,10 +207,10 @@ func (r Reason) String() string {
 
 // candidate is a version that is judged.
 type candidate struct {
-	rec     *index.Version
-	m       *Model
-	reasons []Reason // why it is kept; none: it is dropped
-	orphans []string // Verdict.Orphans
+	rec      *index.Version
+	m        *Model
+	reasons  []Reason // why it is kept; none: it is dropped
+	parentOf []string // Verdict.ParentOf
 }
 
 func (c *candidate) keep(r Rule, detail string) { c.reasons = append(c.reasons, Reason{r, detail}) }

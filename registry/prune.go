@@ -22,10 +22,10 @@ const maxPruned = 4096
 
 // Verdict is what Prune or PlanPrune decided about one version.
 type Verdict struct {
-	Model   *Model   // as it was when that was decided
-	Keep    bool     //
-	Reasons []Reason // why it is kept; empty otherwise
-	Orphans []string // if it is dropped: references of the children that stay, and keep its id as their parent
+	Model    *Model   // as it was when that was decided
+	Keep     bool     //
+	Reasons  []Reason // why it is kept; empty otherwise
+	ParentOf []string // if it is dropped: references of the children that stay, and keep its id as their parent
 }
 
 // Pruned is what Prune did, or PlanPrune would do.
@@ -355,7 +355,7 @@ func (j *pruning) lineage(v *view, all []*candidate) error {
 			continue
 		}
 		var err error
-		if c.orphans, err = stays(c); err != nil {
+		if c.parentOf, err = stays(c); err != nil {
 			return err
 		}
 	}
@@ -372,7 +372,7 @@ func (j *pruning) pruned(all []*candidate) Pruned {
 	})
 	var p Pruned
 	for _, c := range all {
-		p.Versions = append(p.Versions, Verdict{Model: c.m, Keep: len(c.reasons) > 0, Reasons: c.reasons, Orphans: c.orphans})
+		p.Versions = append(p.Versions, Verdict{Model: c.m, Keep: len(c.reasons) > 0, Reasons: c.reasons, ParentOf: c.parentOf})
 	}
 	return p
 }

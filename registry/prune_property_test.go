@@ -224,7 +224,7 @@ func TestPruneModel(t *testing.T) {
 		for _, v := range got.Dropped() {
 			have := children[v.Model.Ref()]
 			slices.Sort(have)
-			same(t, "orphans of "+v.Model.Ref(), v.Orphans, have)
+			same(t, "parentOf of "+v.Model.Ref(), v.ParentOf, have)
 		}
 		again, err := r.Prune(ctx, names, p, Note{})
 		must(t, err)

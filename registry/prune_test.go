@@ -21,8 +21,8 @@ func dropped(t failer, p Pruned) []string {
 	t.Helper()
 	var s []string
 	for _, v := range p.Versions {
-		if v.Keep != (len(v.Reasons) > 0) || v.Keep && v.Orphans != nil {
-			t.Fatalf("%s: keep %v, because of %v, orphans %v", v.Model.Ref(), v.Keep, v.Reasons, v.Orphans)
+		if v.Keep != (len(v.Reasons) > 0) || v.Keep && v.ParentOf != nil {
+			t.Fatalf("%s: keep %v, because of %v, parentOf %v", v.Model.Ref(), v.Keep, v.Reasons, v.ParentOf)
 		}
 		if !v.Keep {
 			s = append(s, v.Model.Ref())
@@ -285,18 +285,18 @@ func TestPruneParents(t *testing.T) {
 	add(t, r, "m:7")
 
 	got := plan(t, r, Policy{KeepLast: 2}, "m")
-	orphans := map[string][]string{}
+	parentOf := map[string][]string{}
 	for _, v := range got.Dropped() {
-		if v.Orphans != nil {
-			orphans[v.Model.Ref()] = v.Orphans
+		if v.ParentOf != nil {
+			parentOf[v.Model.Ref()] = v.ParentOf
 		}
 	}
-	same(t, "orphans", orphans, map[string][]string{"m:5": {"m:6"}, "m:2": {"side:1", "side:2"}})
+	same(t, "parentOf", parentOf, map[string][]string{"m:5": {"m:6"}, "m:2": {"side:1", "side:2"}})
 	// With the models of the children, only those that stay count.
 	got = plan(t, r, Policy{KeepLast: 1}, "m", "side")
 	for _, v := range got.Dropped() {
-		if want := map[string][]string{"m:2": {"side:2"}}[v.Model.Ref()]; !slices.Equal(v.Orphans, want) {
-			t.Errorf("%s: orphans %v, want %v", v.Model.Ref(), v.Orphans, want)
+		if want := map[string][]string{"m:2": {"side:2"}}[v.Model.Ref()]; !slices.Equal(v.ParentOf, want) {
+			t.Errorf("%s: parentOf %v, want %v", v.Model.Ref(), v.ParentOf, want)
 		}
 	}
 

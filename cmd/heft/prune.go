@@ -148,22 +148,22 @@ type prunedJSON struct {
 
 // verdictJSON is what prune decided about one version.
 type verdictJSON struct {
-	Model   modelJSON         `json:"model"`
-	Keep    bool              `json:"keep"`
-	Reasons []registry.Reason `json:"reasons"`
-	Orphans []string          `json:"orphans"`
+	Model    modelJSON         `json:"model"`
+	Keep     bool              `json:"keep"`
+	Reasons  []registry.Reason `json:"reasons"`
+	ParentOf []string          `json:"parent_of"`
 }
 
 func (a *app) printPruned(p registry.Pruned, f pruneFlags, complete bool) error {
 	kept, dropped := len(p.Kept()), len(p.Dropped())
-	orphans := 0
+	left := 0
 	for _, v := range p.Versions {
-		orphans += len(v.Orphans)
+		left += len(v.ParentOf)
 	}
 	if f.json {
 		j := prunedJSON{DryRun: f.dryRun, Complete: complete, Kept: kept, Dropped: dropped, Versions: make([]verdictJSON, len(p.Versions))}
 		for i, v := range p.Versions {
-			j.Versions[i] = verdictJSON{toJSON(v.Model), v.Keep, list(v.Reasons), list(v.Orphans)}
+			j.Versions[i] = verdictJSON{toJSON(v.Model), v.Keep, list(v.Reasons), list(v.ParentOf)}
 		}
 		return a.printJSON(j)
 	}
@@ -173,7 +173,7 @@ func (a *app) printPruned(p registry.Pruned, f pruneFlags, complete bool) error 
 		case v.Keep && f.dryRun:
 			t.row(v.Model.Ref(), formatTime(v.Model.RegisteredAt), "keep", reasonsText(v.Reasons))
 		case !v.Keep:
-			t.row(v.Model.Ref(), formatTime(v.Model.RegisteredAt), "drop", orphansText(v.Orphans))
+			t.row(v.Model.Ref(), formatTime(v.Model.RegisteredAt), "drop", childrenText(v.ParentOf))
 		}
 	}
 	if err := t.flush(); err != nil {
@@ -193,8 +193,8 @@ func (a *app) printPruned(p registry.Pruned, f pruneFlags, complete bool) error 
 	for _, metric := range unmeasured(p) {
 		a.note("a model without any version that has the number %s is kept whole", metric)
 	}
-	if orphans > 0 {
-		a.note("%s whose parent is dropped; --keep-parents keeps it", pluralStay(orphans))
+	if left > 0 {
+		a.note("%s whose parent is dropped; --keep-parents keeps it", pluralStay(left))
 	}
 	if dropped > 0 {
 		a.note("the bytes stay until 'heft gc'")
@@ -223,8 +223,8 @@ func reasonsText(reasons []registry.Reason) string {
 // columns take about 40, and most terminals have 120.
 const maxReasons = 80
 
-// orphansText says in a cell whose parent a version was.
-func orphansText(refs []string) string {
+// childrenText says in a cell whose parent a version was.
+func childrenText(refs []string) string {
 	switch len(refs) {
 	case 0:
 		return ""
