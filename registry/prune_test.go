@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/index"
+	"github.com/heftstore/heft/internal/name"
 )
 
 // dropped returns the references that a result drops, and fails if a version is
@@ -455,4 +457,38 @@ func TestPruneStopped(t *testing.T) {
 	got, err = o.Prune(ctx, []string{"m"}, Policy{KeepLast: 1}, Note{})
 	wantErr(t, "cancelled before", err, context.Canceled)
 	same(t, "dropped", dropped(t, got), []string(nil))
+}
+
+// More versions than fit into many pages of the index.
+func TestPruneMany(t *testing.T) {
+	r := newRegistry(t)
+	ctx := t.Context()
+	content, err := r.store.Put(ctx, strings.NewReader("the manifest, too"))
+	must(t, err)
+	model, err := name.ParseName("m")
+	must(t, err)
+	path, err := name.ParsePath(WeightsFile)
+	must(t, err)
+	c, err := r.change("register", Note{})
+	must(t, err)
+	must(t, r.update(ctx, c, func(v *view) error {
+		for i := range 500 {
+			label, err := name.ParseVersion(fmt.Sprint(i + 1))
+			if err != nil {
+				return err
+			}
+			rec := index.Version{ID: uuid.New(), Name: model, Version: label, Status: string(Pending), Manifest: content.Digest}
+			if err := v.tx.Register(&rec, []index.File{{Path: path, Digest: content.Digest, Size: content.Size}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	got, err := r.prune(ctx, []string{"m"}, Policy{KeepEvery: 250}, Note{}, 300)
+	must(t, err)
+	if n := len(got.Dropped()); n != 498 {
+		t.Errorf("%d versions were dropped, want 498", n)
+	}
+	same(t, "left", refs(all(t, r.Versions(ctx, "m"))), []string{"m:500", "m:250"})
+	same(t, "left, to another process", refs(all(t, again(t, r).Versions(ctx, "m"))), []string{"m:500", "m:250"})
 }
