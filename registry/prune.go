@@ -24,7 +24,7 @@ const maxPruned = 2000
 
 // Verdict is what Prune or PlanPrune decided about one version.
 type Verdict struct {
-	Model    *Model   // as it was when that was decided
+	Model    *Model // as it was when that was decided
 	Keep     bool
 	Reasons  []Reason // why it is kept; empty otherwise
 	ParentOf []string // if it is dropped: references of the children that stay, and keep its id as their parent

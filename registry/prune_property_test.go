@@ -10,26 +10,32 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/heftstore/heft/blob"
+	"github.com/heftstore/heft/index"
+	"github.com/heftstore/heft/internal/name"
 	"pgregory.net/rapid"
 )
 
 // checkpoint is a version of a generated run of a training.
 type checkpoint struct {
-	m     Model
-	order int // of registration
-	count int // of its model until then
-	loss  *float64
+	m      Model
+	record int // that registers it
+	count  int // of its model until then
+	loss   *float64
 }
 
 func drawCheckpoints(t *rapid.T, prefix string, now int64) (all []*checkpoint) {
 	counts := map[string]int{}
 	taken := map[string]bool{}
-	for i := range rapid.IntRange(1, 7).Draw(t, "versions") {
-		c := &checkpoint{order: i}
+	for i := range rapid.IntRange(1, 9).Draw(t, "versions") {
+		c := &checkpoint{}
 		c.m = Model{
 			ID: uuid.New(), Name: prefix + rapid.SampledFrom([]string{"a", "b"}).Draw(t, "name"),
 			Status:       rapid.SampledFrom([]Status{Pending, Pending, Pending, Validated, Archived, Staged}).Draw(t, "status"),
-			RegisteredAt: now + rapid.Int64Range(-20, 5).Draw(t, "days")*24*int64(time.Hour/time.Microsecond),
+			RegisteredAt: now + rapid.Int64Range(-20, 5).Draw(t, "days")*24*int64(time.Hour/time.Microsecond) + int64(i),
+		}
+		if i > 0 {
+			c.record = all[i-1].record + rapid.IntRange(0, 4).Draw(t, "another record")/4
 		}
 		c.m.Version = rapid.SampledFrom([]string{strconv.Itoa(i + 1), "run-" + strconv.Itoa(i), "0.1." + strconv.Itoa(i)}).Draw(t, "label")
 		counts[c.m.Name]++
@@ -84,6 +90,14 @@ func drawPolicy(t *rapid.T) Policy {
 	return p
 }
 
+// newer says whether c was registered after o, as KeepLast sees it.
+func (c *checkpoint) newer(o *checkpoint) bool {
+	if c.record == o.record {
+		return c.m.RegisteredAt > o.m.RegisteredAt
+	}
+	return c.record > o.record
+}
+
 // wantDropped says what a policy drops, by what each rule says of one version.
 func wantDropped(all []*checkpoint, p Policy, now int64, pruned func(*checkpoint) bool) []string {
 	// than counts the other versions of the model of c for which a function holds.
@@ -105,7 +119,7 @@ func wantDropped(all []*checkpoint, p Policy, now int64, pruned func(*checkpoint
 				n, _ := strconv.Atoi(n)
 				return [3]int{1, n}
 			}
-			return [3]int{0, int(c.m.RegisteredAt / 1_000_000), c.order}
+			return [3]int{0, int(c.m.RegisteredAt)}
 		}
 		latest := than(c, func(o *checkpoint) bool { x, y := rank(o), rank(c); return slices.Compare(x[:], y[:]) > 0 }) == 0
 		number, err := strconv.Atoi(c.m.Version)
@@ -113,7 +127,7 @@ func wantDropped(all []*checkpoint, p Policy, now int64, pruned func(*checkpoint
 			number = c.count
 		}
 		keep := !pruned(c) || latest || c.m.Status == Production || c.m.Status == Staged || c.m.Aliases != nil ||
-			than(c, func(o *checkpoint) bool { return o.order > c.order }) < p.KeepLast ||
+			than(c, func(o *checkpoint) bool { return o.newer(c) }) < p.KeepLast ||
 			p.KeepEvery > 0 && int64(number)%p.KeepEvery == 0 ||
 			p.KeepTagged && c.m.Metadata.Tags != nil ||
 			p.Within > 0 && time.UnixMicro(now).Sub(time.UnixMicro(c.m.RegisteredAt)) <= p.Within
@@ -127,7 +141,7 @@ func wantDropped(all []*checkpoint, p Policy, now int64, pruned func(*checkpoint
 				case o.loss == nil:
 					return false
 				case *o.loss == *c.loss:
-					return o.order > c.order
+					return o.newer(c)
 				}
 				return (*o.loss > *c.loss) == (b.By == Highest)
 			})
@@ -154,28 +168,66 @@ func wantDropped(all []*checkpoint, p Policy, now int64, pruned func(*checkpoint
 	return refs
 }
 
+// registerBare registers a version with one file, without storing anything.
+func (v *view) registerBare(m Model, content blob.Info) error {
+	rec := index.Version{ID: m.ID, Status: string(m.Status), Manifest: content.Digest, RegisteredAt: m.RegisteredAt, Parent: m.Parent}
+	var err error
+	if rec.Name, err = name.ParseName(m.Name); err != nil {
+		return err
+	}
+	if rec.Version, err = name.ParseVersion(m.Version); err != nil {
+		return err
+	}
+	if rec.Metadata, err = m.Metadata.encode(); err != nil {
+		return err
+	}
+	path, err := name.ParsePath(WeightsFile)
+	if err != nil {
+		return err
+	}
+	if err := v.tx.Register(&rec, []index.File{{Path: path, Digest: content.Digest, Size: content.Size}}); err != nil {
+		return err
+	}
+	for _, alias := range m.Aliases {
+		a, err := name.ParseAlias(alias)
+		if err != nil {
+			return err
+		}
+		if err := v.tx.SetAlias(rec.Name, a, uuid.Nil, m.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func TestPruneModel(t *testing.T) {
 	ctx := t.Context()
 	const now = int64(1_700_000_000_000_000)
 	r, err := CreateTemp(ctx, &Options{Exclusive: true, Now: func() int64 { return now }})
 	must(t, err)
 	t.Cleanup(func() { must(t, r.Close()) })
+	content, err := r.store.Put(ctx, strings.NewReader("the weights, and the manifest, too"))
+	must(t, err)
+	change, err := r.change("register", Note{})
+	must(t, err)
 	run := 0
 	rapid.Check(t, func(t *rapid.T) {
 		run++
 		prefix := fmt.Sprintf("run%d/", run)
 		versions := drawCheckpoints(t, prefix, now)
 		p := drawPolicy(t)
-		// One record a version, so that the journal has the order.
-		b := r.Bulk()
-		for _, c := range versions {
-			d, err := b.Begin(ctx, c.m)
-			must(t, err)
-			_, err = d.Put(ctx, WeightsFile, strings.NewReader("weights"))
-			must(t, err)
-			_, err = b.Commit(ctx, Note{}, d)
-			must(t, err)
-			must(t, d.Close())
+		for record := range versions[len(versions)-1].record + 1 {
+			must(t, r.update(ctx, change, func(v *view) error {
+				for _, c := range versions {
+					if c.record != record {
+						continue
+					}
+					if err := v.registerBare(c.m, content); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
 		}
 		names := rapid.SampledFrom([][]string{{prefix}, {prefix + "a"}, {prefix + "b"}}).Draw(t, "names")
 		pruned := func(c *checkpoint) bool { return strings.HasPrefix(c.m.Name, names[0]) }
