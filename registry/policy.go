@@ -358,10 +358,9 @@ func numberIn(raw json.RawMessage, key string) (float64, bool) {
 	if len(raw) == 0 || raw[0] != '{' || json.Unmarshal(raw, &object) != nil {
 		return 0, false
 	}
-	if v, ok := object[key]; ok && len(v) > 0 && (v[0] == '-' || v[0] >= '0' && v[0] <= '9') {
-		if f, err := strconv.ParseFloat(string(v), 64); err == nil {
-			return f, true
-		}
+	// Of all JSON values it takes only numbers: text has its quotes here.
+	if f, err := strconv.ParseFloat(string(object[key]), 64); err == nil {
+		return f, true
 	}
 	for i := range len(key) {
 		if key[i] != '.' {
