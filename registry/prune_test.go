@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -110,9 +111,7 @@ func TestPolicy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			want := map[string]string{}
 			for _, from := range []map[string]string{always, tt.want} {
-				for ref, s := range from {
-					want[ref] = s
-				}
+				maps.Copy(want, from)
 			}
 			got := plan(t, r, tt.p, "m")
 			dropped(t, got)
