@@ -190,7 +190,7 @@ func around(b bucket, c *bolt.Cursor, key []byte) (before, found entry, err erro
 	if k == nil {
 		pk, pv = c.Last()
 	} else {
-		pk, pv = c.Prev()
+		pk, pv = previous(c)
 	}
 	if pk == nil || bytes.Compare(pk, key) >= 0 || k != nil && bytes.Compare(k, key) < 0 {
 		return before, found, &CorruptError{Err: errLink}

@@ -20,7 +20,7 @@ import (
 type Event struct {
 	Seq     uint64    `json:"seq"`
 	Time    int64     `json:"time"`             // microseconds since the Unix epoch
-	Verb    string    `json:"verb"`             // what was asked: register, status, promote, rollback, alias, metadata, delete
+	Verb    string    `json:"verb"`             // what was asked: register, status, promote, rollback, alias, metadata, delete, prune
 	Actor   string    `json:"actor,omitzero"`   // who
 	Reason  string    `json:"reason,omitzero"`  // why
 	ID      uuid.UUID `json:"id,omitzero"`      // the version; zero for an alias that was removed

@@ -84,6 +84,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		newStatsCmd(a),
 		newRmCmd(a),
 		newGCCmd(a),
+		newPruneCmd(a),
 	)
 	add(groupMove,
 		newImportCmd(a),
