@@ -114,9 +114,9 @@ func (o *VerifyOptions) check(refs []string) (VerifyOptions, error) {
 	}
 	c.Parallel = min(c.Parallel, maxParallel)
 	for c.Sample > 0 && c.Seed == 0 {
-		var b [8]byte
+		var b [4]byte          // short enough to be typed
 		_, _ = rand.Read(b[:]) // never fails
-		c.Seed = binary.LittleEndian.Uint64(b[:])
+		c.Seed = uint64(binary.LittleEndian.Uint32(b[:]))
 	}
 	return c, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -19,7 +18,9 @@ func TestMain(m *testing.M) {
 // yet, times are UTC, and these commands are added:
 //
 //	heft-exit CODE ARGS...  runs heft and expects that exit code
-//	damage STORE            flips a bit of a byte of the largest blob file
+//	damage PATH [OFFSET]    flips a bit of a file, or of a store's largest blob
+//	                        file: of its first frame, or at the offset, from the
+//	                        end if it is negative
 //	safetensors FILE NAME=DTYPE:SHAPE:NUMBERS...
 //	                        writes such a file, of F32 and U8, as w=F32:2x2:1,2,3,NaN
 //	sql DB FILE             runs the SQL in a file in a SQLite database
@@ -59,27 +60,4 @@ func expectExit(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
-}
-
-func damage(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: damage STORE")
-	}
-	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "blobs", "*", "*"))
-	ts.Check(err)
-	largest, size := "", int64(-1)
-	for _, f := range files {
-		info, err := os.Stat(f)
-		ts.Check(err)
-		if info.Size() > size {
-			largest, size = f, info.Size()
-		}
-	}
-	if largest == "" {
-		ts.Fatalf("no blob in %s", args[0])
-	}
-	b, err := os.ReadFile(largest)
-	ts.Check(err)
-	b[16] ^= 1 // the first byte of the first frame: docs/format.md, "Blob files"
-	ts.Check(os.WriteFile(largest, b, 0o600))
 }
