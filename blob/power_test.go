@@ -35,11 +35,12 @@ type outage struct {
 // history is a recorded run of programs on one store, for power cuts at any
 // moment of it.
 type history struct {
-	t    testing.TB
-	m    *durable.Mem
-	fsys durable.FS // stands on m
-	rng  *rand.Rand
-	s    *Store
+	t     testing.TB
+	m     *durable.Mem
+	fsys  durable.FS // stands on m
+	rng   *rand.Rand
+	s     *Store
+	after mount // what power cuts leave
 
 	mu      sync.Mutex
 	hints   hints
@@ -435,12 +436,12 @@ func (x *history) excused(n int, d Digest) bool {
 func (x *history) cut(ctx context.Context, n int, rng *rand.Rand) (after *durable.Mem, lost []error) {
 	after = x.m.Crash(n, rng)
 	after.Record()
-	s, err := open(after, nil)
+	s, err := x.after.open(after, nil)
 	if err != nil {
 		if n >= x.created {
 			return after, []error{err}
 		}
-		if s, err = create(after, nil); err != nil {
+		if s, err = x.after.create(after, nil); err != nil {
 			return after, []error{err}
 		}
 	}
@@ -483,7 +484,7 @@ func missing(ctx context.Context, s *Store, due, tried [][]byte) (lost []error) 
 // goOn puts everything again on a disk that cut returned, and cuts the power once
 // more, while that goes on or after it.
 func (x *history) goOn(ctx context.Context, n int, disk *durable.Mem, rng *rand.Rand) (lost []error) {
-	s, err := open(disk, nil)
+	s, err := x.after.open(disk, nil)
 	if err != nil {
 		return []error{err}
 	}
@@ -507,8 +508,8 @@ func (x *history) goOn(ctx context.Context, n int, disk *durable.Mem, rng *rand.
 		}
 	}
 	after := disk.Crash(again, rng)
-	if s, err = open(after, nil); err != nil && n < x.created {
-		s, err = create(after, nil) // it was created anew, and perhaps no more than that
+	if s, err = x.after.open(after, nil); err != nil && n < x.created {
+		s, err = x.after.create(after, nil) // it was created anew, and perhaps no more than that
 	}
 	if err != nil {
 		return append(lost, err)
