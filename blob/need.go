@@ -68,43 +68,43 @@ func (w *Writer) follow(d Digest, rows []need, next needs) error {
 
 // walk adds to next what the rows that n means are decoded with, of those below
 // end.
-func (f *file) walk(n need, end uint32, next needs) {
+func (b *file) walk(n need, end uint32, next needs) {
 	left := int(n.reach)
 	for i := n.first; i < end; i++ {
-		held, ok := f.held(i)
+		held, ok := b.held(i)
 		if !ok {
 			return
 		}
 		if n.reach == 0 {
-			f.below(held, next)
+			b.below(held, next)
 			return
 		}
-		if left -= 1 + int(f.table.Rows[held].Depth); left < 0 {
+		if left -= 1 + int(b.table.Rows[held].Depth); left < 0 {
 			return
 		}
-		f.below(held, next)
+		b.below(held, next)
 	}
 }
 
 // below adds to next the rows of other blobs that row i is decoded with, and what
-// the rows of f take that it is based on.
-func (f *file) below(i uint32, next needs) {
-	r := &f.table.Rows[i]
+// the rows of b take that it is based on.
+func (b *file) below(i uint32, next needs) {
+	r := &b.table.Rows[i]
 	switch {
 	case r.Place == format.Borrowed:
-		d := Digest(f.table.Donors[r.Donor])
+		d := Digest(b.table.Donors[r.Donor])
 		next[d] = append(next[d], need{first: r.Frame})
 	case r.Depth > 0:
 		// The rows below have less depth, and in this file they come before it.
 		n := need{first: r.BaseFrame, reach: r.Depth}
 		if r.Base == format.SelfBase {
-			f.walk(n, i, next)
+			b.walk(n, i, next)
 			return
 		}
 		if r.Codec != codec.Cast {
 			n.reach = 0
 		}
-		d := Digest(f.table.Donors[r.Base])
+		d := Digest(b.table.Donors[r.Base])
 		next[d] = append(next[d], n)
 	}
 }
