@@ -72,9 +72,16 @@ func (b *Batch) Adopt(ctx context.Context, d Digest) (info Info, err error) {
 			return Info{}, notSound(d)
 		}
 	}
+	needed, err := w.needed(f)
+	if errors.Is(err, ErrNotFound) || unsound(err) {
+		return Info{}, notSound(d)
+	}
+	if err != nil {
+		return Info{}, err
+	}
 	info = f.info()
 	info.Known = true
 	b.rely(d)
-	b.rely(info.Donors...)
+	b.rely(needed...)
 	return info, nil
 }

@@ -1,235 +1,93 @@
 package blob
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/heftstore/heft/internal/durable"
-	"github.com/heftstore/heft/internal/format"
+	"github.com/heftstore/heft/internal/promise"
+	"github.com/heftstore/heft/internal/syncsite"
 )
 
-// ack says that from the operation at on, content must be there.
-type ack struct {
-	at      int
-	content []byte
-}
-
-// history is a recorded run, for power cuts at any moment of it.
-type history struct {
-	m       *durable.Mem
-	created int // the store itself is acknowledged from this operation on
-	acks    []ack
-	damaged [2]int // between these operations one blob may be damaged
-}
-
-// record runs puts of each kind on fsys, which stands on m.
-func record(t testing.TB, m *durable.Mem, fsys durable.FS) *history {
-	t.Helper()
-	h := hints{}
-	hist := &history{m: m}
-	m.Record()
-	s, err := create(fsys, &Options{Known: h.known, Workers: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	hist.created = m.Ops()
-	acked := func(contents ...[]byte) {
-		for _, c := range contents {
-			hist.acks = append(hist.acks, ack{m.Ops(), c})
-		}
-	}
-	do := func(content []byte) {
-		t.Helper()
-		put(t, s, content)
-		acked(content)
-	}
-	do([]byte("first"))
-	do(randomBytes(1, 3000))
-	do([]byte("first")) // known
-	do(nil)
-
-	// A batch that has not synced yet, of which one blob is put again and one
-	// is borrowed from: whoever acknowledges has to sync.
-	lent := lines(2000)
-	waiting := s.Batch()
-	batch := [][]byte{[]byte("put by the batch, then alone"), []byte("put by the batch only"), lent}
-	for _, c := range batch {
-		if _, err := waiting.Put(t.Context(), bytes.NewReader(c)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	do(batch[0])
-	h.learn(t, s, Sum(lent))
-	do(cat(make([]byte, mib), lent))
-	if err := waiting.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	acked(batch...)
-
-	// A chain of states that are based on each other, the first of them in a batch
-	// that has not synced yet.
-	chain := chain()
-	waiting = s.Batch()
-	if _, err := waiting.Put(t.Context(), bytes.NewReader(chain[0])); err != nil {
-		t.Fatal(err)
-	}
-	for i, content := range chain[1:] {
-		if info := putLike(t, s, content, Sum(chain[i])); info.Parts.Delta.Frames == 0 {
-			t.Fatalf("%+v", info)
-		}
-		acked(content)
-	}
-	if err := waiting.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	acked(chain[0])
-
-	// A blob that is damaged and healed, and lends a frame.
-	weak := lines(1500)
-	put(t, s, weak)
-	h.learn(t, s, Sum(weak))
-	do(cat(repeated("x", mib), weak))
-	hist.damaged[0] = m.Ops()
-	flip(t, m, blobPath(Sum(weak)), format.HeaderSize+3, 1)
-	do(weak)
-	hist.damaged[1] = m.Ops()
-	do([]byte("last"))
-	return hist
-}
-
-// chain returns states of a small model.
-func chain() [][]byte {
-	w := normals(1, "F32", 6<<10)
-	states := [][]byte{safetensors(tensor{"w", "F32", w})}
-	for i := range 2 {
-		w = trained(uint64(i), "F32", w, 0.1)
-		states = append(states, safetensors(tensor{"w", "F32", w}))
-	}
-	return states
-}
-
-// check cuts the power after n operations and returns what is then missing or
-// wrong of what was acknowledged.
-func (hist *history) check(ctx context.Context, n int, rng *rand.Rand) (lost []error) {
-	after := hist.m.Crash(n, rng)
-	s, err := open(after, nil)
-	if err != nil {
-		if n >= hist.created {
-			return []error{err}
-		}
-		if s, err = create(after, nil); err != nil {
-			return []error{err}
-		}
-	}
-	damaged := n > hist.damaged[0] && n < hist.damaged[1]
-	for _, a := range hist.acks {
-		if n < a.at || damaged && len(a.content) > mib {
-			continue
-		}
-		if err := s.Verify(ctx, Sum(a.content)); err != nil {
-			lost = append(lost, err)
-		}
-	}
-	if !damaged {
-		// Nothing has a name that is not whole.
-		for d, err := range s.All(ctx) {
-			if err == nil {
-				_, err = s.Stat(ctx, d)
-			}
-			if err != nil {
-				lost = append(lost, err)
-			}
-		}
-	}
-	if _, err := s.Put(ctx, strings.NewReader("after")); err != nil {
-		lost = append(lost, err)
-	} else if err := s.Verify(ctx, Sum([]byte("after"))); err != nil {
-		lost = append(lost, err)
-	}
-	if left := names(after, "tmp"); len(left) > 0 {
-		lost = append(lost, errors.New("tmp holds "+left[0]))
-	}
-	return lost
-}
-
-func TestPowerCuts(t *testing.T) {
-	m := durable.NewMem()
-	hist := record(t, m, m)
-	const seeds = 32
-	states := 0
-	for n := range m.Ops() + 1 {
-		for seed := range uint64(seeds) {
-			states++
-			for _, err := range hist.check(t.Context(), n, rand.New(rand.NewPCG(seed, uint64(n)))) {
-				t.Errorf("power cut after operation %d of %d, seed %d: %v", n, m.Ops(), seed, err)
-			}
-		}
-		if t.Failed() {
-			break
-		}
-	}
-	if !t.Failed() && states < 3000 {
-		t.Errorf("only %d states", states)
-	}
-}
-
-// forgetful is a file system that skips some syncs and says that they worked.
+// forgetful is a file system that skips the syncs of some folders and says that
+// they worked.
 type forgetful struct {
 	durable.FS
-	file bool                   // skip the syncs of files
-	dir  func(name string) bool // skip the syncs of these folders
-}
-
-func (f *forgetful) Create(name string) (durable.File, error) {
-	file, err := f.FS.Create(name)
-	if err != nil || !f.file {
-		return file, err
-	}
-	return forgetfulFile{file}, nil
+	skip func(name string) bool
 }
 
 func (f *forgetful) SyncDir(name string) error {
-	if f.dir != nil && f.dir(name) {
+	if f.skip(name) {
 		return nil
 	}
 	return f.FS.SyncDir(name)
 }
 
-type forgetfulFile struct{ durable.File }
-
-func (forgetfulFile) Sync() error { return nil }
-
-// TestPowerCutsFindMissingSyncs shows that TestPowerCuts can fail: each sync
-// that is left out loses something acknowledged.
-func TestPowerCutsFindMissingSyncs(t *testing.T) {
-	donor, base := blobDir(Sum(lines(2000))), blobDir(Sum(chain()[0]))
-	for _, c := range []struct {
-		name string
-		fs   forgetful
-	}{
-		{"files", forgetful{file: true}},
-		{"all folders", forgetful{dir: func(string) bool { return true }}},
-		{"the root", forgetful{dir: func(name string) bool { return name == "." }}},
-		{"blobs", forgetful{dir: func(name string) bool { return name == "blobs" }}},
-		{"the folders in blobs", forgetful{dir: func(name string) bool { return strings.HasPrefix(name, "blobs/") }}},
-		{"the folder of a donor", forgetful{dir: func(name string) bool { return name == donor }}},
-		{"the folder of a base", forgetful{dir: func(name string) bool { return name == base }}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			m := durable.NewMem()
-			c.fs.FS = m
-			hist := record(t, m, &c.fs)
-			rng := rand.New(rand.NewPCG(1, 2))
-			for range 2000 {
-				if len(hist.check(t.Context(), rng.IntN(m.Ops()+1), rng)) > 0 {
-					return
-				}
+// loses reports whether power cuts lose something that was acknowledged, or make
+// the store unusable, when its programs use the file system that over returns. It
+// counts the cuts.
+func loses(t *testing.T, states *int, over func(*durable.Mem) durable.FS) bool {
+	t.Helper()
+	for _, run := range []func(testing.TB, *durable.Mem, durable.FS) *history{script, interrupted} {
+		m := durable.NewMem()
+		x := run(t, m, over(m))
+		rng := rand.New(rand.NewPCG(1, 2))
+		for range 1500 {
+			*states++
+			if _, lost := x.cut(t.Context(), rng.IntN(m.Ops()+1), rng); len(lost) > 0 {
+				return true
 			}
-			t.Error("2000 power cuts lost nothing")
-		})
+		}
 	}
+	return false
+}
+
+// TestPromiseMissingSyncsOfBlobsAreNoticed shows that
+// TestPromiseBlobsSurvivePowerLoss can fail: each sync in the source that is left
+// out, and each folder that is not synced, loses something.
+func TestPromiseMissingSyncsOfBlobsAreNoticed(t *testing.T) {
+	sites, err := syncsite.Find(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	below, err := syncsite.Find("../internal/durable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range below {
+		// The others make folders above a store, and are tested there.
+		if strings.HasPrefix(s, "durable/durable.go:") {
+			sites = append(sites, s)
+		}
+	}
+	states := 0
+	for _, site := range sites {
+		if !loses(t, &states, func(m *durable.Mem) durable.FS { return syncsite.Skip(m, site) }) {
+			t.Errorf("without the sync at %s nothing is lost: the histories don't cover it, or it is not needed", site)
+		}
+	}
+	chain := chain()
+	dirs := map[string]func(string) bool{
+		"the root":             func(name string) bool { return name == "." },
+		"blobs":                func(name string) bool { return name == "blobs" },
+		"the folders in blobs": func(name string) bool { return strings.HasPrefix(name, "blobs/") },
+	}
+	for name, c := range map[string][]byte{
+		"a donor's folder":              lines(2000),
+		"a base's folder":               chain[1],
+		"the folder of a base's base":   chain[0],
+		"the folder of what was there":  []byte("put by the batch, then alone"),
+		"the folder of a healed blob":   lines(1500),
+		"the folder of what is new":     randomBytes(1, 3000),
+		"the folder of an adopted blob": state(12, trained(1, "F32", trained(0, "F32", normals(5, "F32", 6<<10), 0.1), 0.1)),
+	} {
+		dirs[name] = func(name string) bool { return name == blobDir(Sum(c)) }
+	}
+	for name, skip := range dirs {
+		if !loses(t, &states, func(m *durable.Mem) durable.FS { return &forgetful{m, skip} }) {
+			t.Errorf("without the syncs of %s nothing is lost", name)
+		}
+	}
+	promise.Kept(t, "%d syncs in the source and %d kinds of folders left out one by one: each noticed within %d power cuts in all", len(sites), len(dirs), states)
 }

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/heftstore/heft/internal/durable"
@@ -73,6 +74,32 @@ func openMem(t testing.TB, m durable.FS, opts *Options) *Store {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// mount opens one store after the other with the same buffers: making them anew
+// takes most of the time of a test that opens thousands. A store that it returns
+// must not be used any more when the next one is opened.
+type mount struct{ s *Store }
+
+func (m *mount) open(fsys durable.FS, opts *Options) (*Store, error) {
+	s, err := open(fsys, opts)
+	return m.use(s), err
+}
+
+func (m *mount) create(fsys durable.FS, opts *Options) (*Store, error) {
+	s, err := create(fsys, opts)
+	return m.use(s), err
+}
+
+func (m *mount) use(s *Store) *Store {
+	if s == nil || m.s == nil {
+		m.s = s
+		return s
+	}
+	m.s.fsys, m.s.opts, m.s.config = s.fsys, s.opts, s.config
+	m.s.sweep = sync.Once{}
+	m.s.rooted.Store(s.rooted.Load())
+	return m.s
 }
 
 func put(t testing.TB, s *Store, content []byte) Info {

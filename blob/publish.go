@@ -131,12 +131,19 @@ func (b *Batch) Sync(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
+	// Whoever made the store may have died before its own last sync.
+	if len(b.dirs) > 0 && !b.s.rooted.Load() {
+		b.dirs["."] = struct{}{}
+	}
 	for _, dir := range slices.Sorted(maps.Keys(b.dirs)) {
 		if err := b.s.fsys.SyncDir(dir); err != nil {
 			b.err = fmt.Errorf("blob: syncing the folder %s: %w; put the content again", dir, err)
 			return b.err
 		}
 		delete(b.dirs, dir)
+		if dir == "." {
+			b.s.rooted.Store(true)
+		}
 	}
 	return nil
 }
@@ -182,6 +189,14 @@ func (w *Writer) publish(d Digest) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	f, err := w.out.file()
+	if err != nil {
+		return Info{}, err
+	}
+	needed, err := w.needed(f)
+	if err != nil {
+		return Info{}, fmt.Errorf("blob: what %s borrows from changed during the write: %w; put it again", d, err)
+	}
 	if err := w.s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return Info{}, fmt.Errorf("blob: %w", err)
 	}
@@ -202,7 +217,7 @@ func (w *Writer) publish(d Digest) (Info, error) {
 		w.s.opts.Logger.Warn("healed a damaged blob", "blob", d.String())
 	}
 	w.batch.rely(d)
-	w.batch.rely(info.Donors...)
+	w.batch.rely(needed...)
 	w.batch.sketched(d, w.out.rows)
 	return info, w.out.released()
 }
@@ -286,10 +301,17 @@ func (w *Writer) sound(d Digest) (Info, bool, error) {
 			return Info{}, false, err
 		}
 	}
+	needed, err := w.needed(f)
+	if errors.Is(err, ErrNotFound) || unsound(err) {
+		return Info{}, false, nil
+	}
+	if err != nil {
+		return Info{}, false, err
+	}
 	info := f.info()
 	info.Known = true
 	w.batch.rely(d)
-	w.batch.rely(info.Donors...)
+	w.batch.rely(needed...)
 	w.batch.sketched(d, w.out.rows)
 	return info, true, nil
 }

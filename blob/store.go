@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/internal/codec"
@@ -120,6 +121,7 @@ type Store struct {
 
 	publishing chan struct{} // of one; orders renames in this process
 	sweep      sync.Once
+	rooted     atomic.Bool // the store's own folder was synced since heft.json is in it
 }
 
 // folders are what a store is made with.
@@ -196,7 +198,9 @@ func create(fsys durable.FS, opts *Options) (s *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
-	return newStore(fsys, opts, c), nil
+	s = newStore(fsys, opts, c)
+	s.rooted.Store(true)
+	return s, nil
 }
 
 // vacant returns ErrExist unless the folder is empty or an interrupted

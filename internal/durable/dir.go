@@ -40,44 +40,67 @@ func OpenDir(path string) (*Dir, error) {
 }
 
 // CreateDir makes the directory path and the parents that are missing, mode
-// perm before the umask, and syncs the parent of each one that it made: on
-// return without an error their names are durable. A directory that exists is
-// not an error, but CreateDir then doesn't touch it, so it can't vouch for a
-// name that another process made and has not synced. If it fails, the
-// directories made so far remain. It is safe for concurrent use.
+// perm before the umask. On return without an error their names are durable, and
+// so is the name of a directory that existed already, path or the first parent
+// that did: another process may have made it and died before it synced it. (Only
+// a parent that this user may not read is not synced; who made the directory
+// could read it.) If CreateDir fails, the directories made so far remain. It is
+// safe for concurrent use.
 func CreateDir(path string, perm fs.FileMode) error {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return fmt.Errorf("durable: create directory %s: %w", path, err)
 	}
-	if err := createDir(abs, perm); err != nil {
+	if err := createDir(osFolders{perm}, abs); err != nil {
 		return fmt.Errorf("durable: create directory %s: %w", path, err)
 	}
 	return nil
 }
 
-// createDir is CreateDir for an absolute path.
-func createDir(path string, perm fs.FileMode) error {
-	info, err := os.Stat(path)
+// folders is what CreateDir needs of a file system. In tests it stands on a [Mem].
+type folders interface {
+	Parent(name string) string // name itself if it has none
+	Stat(name string) (fs.FileInfo, error)
+	Mkdir(name string) error
+	SyncDir(name string) error
+}
+
+// osFolders are those of the operating system, by their paths.
+type osFolders struct{ perm fs.FileMode }
+
+func (osFolders) Parent(path string) string             { return filepath.Dir(path) }
+func (osFolders) Stat(path string) (fs.FileInfo, error) { return os.Stat(path) }
+func (f osFolders) Mkdir(path string) error             { return os.Mkdir(path, f.perm) }
+func (osFolders) SyncDir(path string) error             { return syncPath(path) }
+
+// createDir is CreateDir for a path that has no "..".
+func createDir(f folders, path string) error {
+	parent := f.Parent(path)
+	info, err := f.Stat(path)
 	if err == nil {
 		if !info.IsDir() {
 			return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
 		}
+		if parent == path {
+			return nil
+		}
+		if err := f.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
 		return nil
 	}
-	parent := filepath.Dir(path)
 	if !errors.Is(err, fs.ErrNotExist) || parent == path {
 		return err
 	}
-	if err := createDir(parent, perm); err != nil {
+	if err := createDir(f, parent); err != nil {
 		return err
 	}
 	// Another process may be first; the parent is synced all the same, because
 	// that process may not have come to it yet.
-	if err := os.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := f.Mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncPath(parent)
+	return f.SyncDir(parent)
 }
 
 // syncPath makes the entries of the directory path durable.

@@ -52,7 +52,10 @@ type FS interface {
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the directory's entries durable (creations, renames into
 	// and out of it, removals): not the bytes of its files, nor the entries of
-	// the directories below it, nor its own name. "." is the root.
+	// the directories below it, nor its own name. "." is the root. After an error
+	// it may be called again: entries are written through the file system's
+	// journal, and one that could not write that fails every later sync too. A
+	// file's bytes are another matter, see [File.Sync].
 	SyncDir(name string) error
 	// Close releases the tree. Files that are open stay usable; the caller
 	// closes them.
