@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"syscall"
 
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
@@ -33,7 +34,7 @@ type file struct {
 // missing file is ErrNotFound.
 func (s *Store) openFile(d Digest) (*file, error) {
 	f, err := s.fsys.Open(blobPath(d))
-	if errors.Is(err, fs.ErrNotExist) {
+	if err = s.missingFolder(err); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
 	}
 	if err != nil {
@@ -217,6 +218,18 @@ func (c *donors) acquire(d Digest) (*donor, error) {
 		return o, nil
 	}
 	f, err := c.s.openFile(d)
+	for errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 })
+		if i < 0 {
+			break
+		}
+		old := c.open[i]
+		c.open = slices.Delete(c.open, i, i+1)
+		if cerr := old.close(); cerr != nil {
+			return nil, errors.Join(err, cerr)
+		}
+		f, err = c.s.openFile(d)
+	}
 	if err != nil {
 		return nil, err
 	}

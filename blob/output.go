@@ -89,6 +89,12 @@ func (o *output) create() error {
 		_, _ = rand.Read(b[:]) // never fails
 		name := "tmp/" + hex.EncodeToString(b[:])
 		f, err := o.s.fsys.Create(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			// tmp/ was deleted. Nothing in it was ever acknowledged.
+			if err = o.s.fsys.Mkdir("tmp"); err == nil || errors.Is(err, fs.ErrExist) {
+				f, err = o.s.fsys.Create(name)
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -139,7 +139,7 @@ func (w *Writer) publish(d Digest) (Info, error) {
 		return Info{}, err
 	}
 	if err := w.s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Info{}, fmt.Errorf("blob: %w", err)
+		return Info{}, fmt.Errorf("blob: %w", w.s.missingFolder(err))
 	}
 	placed, err := w.rename(d, heal)
 	if err != nil {
