@@ -192,6 +192,13 @@ func around(b bucket, c *bolt.Cursor, key []byte) (before, found entry, err erro
 	} else {
 		pk, pv = c.Prev()
 	}
+	if tx := c.Bucket().Tx(); tx.Writable() {
+		// A page that lost all its entries stays until the commit, and Prev
+		// stops there. A page has 1 KiB at least, so the bound is never met.
+		for n := tx.Size() >> 10; pk == nil && n > 0; n-- {
+			pk, pv = c.Prev()
+		}
+	}
 	if pk == nil || bytes.Compare(pk, key) >= 0 || k != nil && bytes.Compare(k, key) < 0 {
 		return before, found, &CorruptError{Err: errLink}
 	}
