@@ -82,7 +82,7 @@ func (a *app) verify(ctx context.Context, refs []string) (*verified, error) {
 	seen := map[blob.Digest]bool{}
 	for _, ref := range refs {
 		for c, err := range r.Verify(ctx, ref, &registry.VerifyOptions{Progress: p.add}) {
-			if err == nil && interrupted(ctx, c.Err) {
+			if err == nil && (interrupted(ctx, c.Err) || ofMachine(c.Err)) {
 				err = c.Err // it says nothing about the blob
 			}
 			if err != nil {
