@@ -111,7 +111,7 @@ func TestPromiseDecodingIsBounded(t *testing.T) {
 	}
 
 	base := randomBytes(3, format.MaxFrame)
-	for i := range promise.Times(300, 20_000) {
+	for i := range promise.Times(100, 20_000) {
 		c := uint8(1 + i%5) // constant to cast
 		param := uint8(rng.IntN(5))
 		n := 1 + rng.IntN(200_000)

@@ -129,9 +129,9 @@ func TestReadOnlyStore(t *testing.T) {
 		const refused = "heft: the store STORE is read-only for this user\nhint: what is in it can be read; to change it ask its owner for access, or name another one"
 		for _, args := range [][]string{
 			{"put", "-q", "b:1", "b.bin"}, {"put", "-q", "b:1", "a.bin"}, {"rm", "a:1"}, {"status", "a:1", "archived"},
-			{"alias", "a", "best", "a:1"}, {"promote", "a:1"}, {"import", "-q", "dir", "{version}.bin", "--name", "x"},
+			{"alias", "a", "best", "a:1"}, {"promote", "a:1"},
 		} {
-			h.fails(exitError, `(?:interrupted: .*\n)?`+refused, args...)
+			h.fails(exitError, refused, args...)
 		}
 		if after := listing(t, h.store); after != before {
 			t.Errorf("without %q the store changed from\n%s\nto\n%s", missing, before, after)
