@@ -20,7 +20,7 @@ TARGETS   ?= darwin/arm64 windows/amd64 linux/arm64
 LINT      := $(GO) tool -modfile=internal/tools/go.mod golangci-lint
 
 .DEFAULT_GOAL := all
-.PHONY: all build test soak race vet lint fmt fmt-check fix-check tidy-check demo bench fuzz cross clean help
+.PHONY: all build test soak race vet lint vuln fmt fmt-check fix-check tidy-check demo bench fuzz cross clean help
 
 all: build ## Same as build
 
@@ -38,6 +38,9 @@ race: ## Run the tests under the race detector
 
 vet: ## Run go vet
 	$(GO) vet $(PKGS)
+
+vuln: ## Look for known vulnerabilities in what is used (needs the network)
+	$(GO) tool -modfile=internal/tools/go.mod govulncheck ./...
 
 lint: ## Run golangci-lint (the first run compiles it, some minutes)
 	$(LINT) run

@@ -16,16 +16,22 @@ import (
 
 // config is heft.json without its checksum.
 type config struct {
-	CreatedAt int64     `json:"created_at"` // microseconds
+	Access    string    `json:"access,omitempty"` // "" or accessGroup
+	CreatedAt int64     `json:"created_at"`       // microseconds
 	Format    int       `json:"format"`
 	MinReader int       `json:"min_reader"`
 	StoreID   uuid.UUID `json:"store_id"`
 }
 
+// The versions of a store: 2 brought access. A store that uses nothing new
+// stays at 1, which older releases read.
 const (
-	configName   = "heft.json"
-	storeVersion = 1
-	storeReader  = 1
+	configName    = "heft.json"
+	privateStore  = 1
+	sharedStore   = 2
+	newestReader  = sharedStore // the newest that this release reads
+	accessGroup   = "group"
+	maxConfigSize = 64 << 10
 )
 
 type summed struct {
@@ -42,9 +48,22 @@ func (c config) sum() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+// access says who may use the store's files.
+func (c config) access() Access {
+	if c.Access == accessGroup {
+		return Shared
+	}
+	return Private
+}
+
 // writeConfig makes the folder a store: it is the last file of a creation.
-func writeConfig(fsys durable.FS) (config, error) {
-	c := config{CreatedAt: time.Now().UnixMicro(), Format: storeVersion, MinReader: storeReader, StoreID: uuid.New()}
+func writeConfig(fsys durable.FS, a Access) (config, error) {
+	c := config{CreatedAt: time.Now().UnixMicro(), Format: privateStore, MinReader: privateStore, StoreID: uuid.New()}
+	if a == Shared {
+		// A release that knows nothing of it would make files that the group
+		// can't read.
+		c.Access, c.Format, c.MinReader = accessGroup, sharedStore, sharedStore
+	}
 	sum, err := c.sum()
 	if err != nil {
 		return config{}, err
@@ -57,7 +76,7 @@ func writeConfig(fsys durable.FS) (config, error) {
 }
 
 func readConfig(fsys durable.FS) (config, error) {
-	b, err := durable.ReadFile(fsys, configName, 64<<10)
+	b, err := durable.ReadFile(fsys, configName, maxConfigSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return config{}, fmt.Errorf("%w: no %s here: not a heft store", ErrNotFound, configName)
 	}
@@ -72,8 +91,8 @@ func readConfig(fsys durable.FS) (config, error) {
 	if err := json.Unmarshal(b, &v); err != nil {
 		return config{}, damagedConfig(err)
 	}
-	if v.MinReader > storeReader {
-		return config{}, fmt.Errorf("blob: %s: %w", configName, &NewerError{What: "minimum reader version", Found: v.MinReader, Supported: storeReader})
+	if v.MinReader > newestReader {
+		return config{}, fmt.Errorf("blob: %s: %w", configName, &NewerError{What: "minimum reader version", Found: v.MinReader, Supported: newestReader})
 	}
 	var s summed
 	if err := canon.Decode(b, &s); err != nil {
@@ -85,6 +104,9 @@ func readConfig(fsys durable.FS) (config, error) {
 	}
 	if sum != s.Sum || s.StoreID == uuid.Nil {
 		return config{}, damagedConfig(errors.New("its checksum does not match"))
+	}
+	if s.Access != "" && s.Access != accessGroup {
+		return config{}, damagedConfig(fmt.Errorf("its access is %.40q, which there is not", s.Access))
 	}
 	return s.config, nil
 }

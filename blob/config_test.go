@@ -76,10 +76,10 @@ func TestEveryFlippedBitOfConfig(t *testing.T) {
 
 func TestOpenNewerStore(t *testing.T) {
 	_, m := newMem(t, nil)
-	saveFile(t, m, configName, []byte(`{"features":["unheard of"],"format":7,"min_reader":2}`))
+	saveFile(t, m, configName, []byte(`{"features":["unheard of"],"format":7,"min_reader":3}`))
 	_, err := open(m, nil)
 	ne, ok := errors.AsType[*NewerError](err)
-	if !ok || ne.Found != 2 || ne.Supported != 1 {
+	if !ok || ne.Found != 3 || ne.Supported != 2 {
 		t.Errorf("%v is not a NewerError", err)
 	}
 }

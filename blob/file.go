@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"syscall"
 
 	"github.com/heftstore/heft/internal/codec"
 	"github.com/heftstore/heft/internal/durable"
@@ -37,7 +38,7 @@ func (s *Store) openFile(d Digest) (*file, error) { return s.openNamed(blobPath(
 // openNamed is openFile for a file of the blob d with another name.
 func (s *Store) openNamed(name string, d Digest) (*file, error) {
 	f, err := s.fsys.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if err = s.missingFolder(err); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
 	}
 	if err != nil {
@@ -243,6 +244,18 @@ func (c *donors) acquire(d Digest) (*donor, error) {
 		}
 	}
 	f, err := c.s.openFile(d)
+	for errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 })
+		if i < 0 {
+			break
+		}
+		old := c.open[i]
+		c.open = slices.Delete(c.open, i, i+1)
+		if cerr := old.close(); cerr != nil {
+			return nil, errors.Join(err, cerr)
+		}
+		f, err = c.s.openFile(d)
+	}
 	if c.hold == nil && errors.Is(err, ErrNotFound) {
 		f, err = c.s.openTrashed(d)
 	}

@@ -56,11 +56,6 @@ func (s *Store) Pin(ctx context.Context) (*Pin, error) {
 		return nil, fmt.Errorf("blob: pinning: %w", err)
 	}
 	name, f, err := s.createLocked("pins/" + gen.String() + "-")
-	if errors.Is(err, fs.ErrNotExist) { // the folder may be gone from a copy of a store
-		if err = s.fsys.Mkdir("pins"); err == nil || errors.Is(err, fs.ErrExist) {
-			name, f, err = s.createLocked("pins/" + gen.String() + "-")
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: making a pin: %w", err)
 	}
@@ -233,6 +228,12 @@ func (s *Store) createLocked(prefix string) (name string, f durable.File, err er
 	for {
 		name := prefix + hex.EncodeToString(random())
 		f, err := s.fsys.Create(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			// The folder was deleted. Nothing in it was ever acknowledged.
+			if err = s.fsys.Mkdir(durable.Parent(name)); err == nil || errors.Is(err, fs.ErrExist) {
+				f, err = s.fsys.Create(name)
+			}
+		}
 		if err != nil {
 			return "", nil, err
 		}

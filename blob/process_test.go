@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"go.uber.org/goleak"
 	"io"
 	"os"
 	"os/exec"
@@ -26,7 +27,7 @@ const (
 func TestMain(m *testing.M) {
 	role, arg, _ := strings.Cut(os.Getenv(childRole), " ")
 	if role == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // ends the process
 	}
 	if err := child(role, arg); err != nil {
 		fmt.Fprintln(os.Stderr, err)

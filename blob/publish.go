@@ -198,7 +198,7 @@ func (w *Writer) publish(d Digest) (Info, error) {
 		return Info{}, fmt.Errorf("blob: what %s borrows from changed during the write: %w; put it again", d, err)
 	}
 	if err := w.s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return Info{}, fmt.Errorf("blob: %w", err)
+		return Info{}, fmt.Errorf("blob: %w", w.s.missingFolder(err))
 	}
 	placed, err := w.rename(d, heal)
 	if err != nil {

@@ -103,6 +103,14 @@ type Options struct {
 
 	// Logger hears about what was swept or healed; nil discards.
 	Logger *slog.Logger
+
+	// Access says, to Create only, who may use the store: the zero value is
+	// Private. A store that is there is used as it was made.
+	Access Access
+
+	// Patience says what happens while another process has a lock; the zero
+	// value waits in silence until the context ends.
+	Patience Patience
 }
 
 const maxWorkers = 16
@@ -133,8 +141,13 @@ const publishLock = "publish.lock"
 // Create makes a store in the folder dir, which it makes too if need be, and
 // opens it. The store is durable on return. A folder that holds a store is
 // ErrExist; so is one with other files in it, which it leaves as they are.
-// What a creation that was interrupted left is completed.
+// What a creation that was interrupted left is completed. For a Shared store the
+// folder above dir has to exist, because the group has to get through it, and
+// dir gets modes for the group that it has.
 func Create(dir string, opts *Options) (*Store, error) {
+	if err := checkAccess(dir, opts); err != nil {
+		return nil, fmt.Errorf("blob: creating the store folder %s: %w", dir, err)
+	}
 	if err := durable.CreateDir(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob: creating the store folder %s: %w", dir, err)
 	}
@@ -175,7 +188,15 @@ func create(fsys durable.FS, opts *Options) (s *Store, err error) {
 	if err := vacant(fsys); err != nil {
 		return nil, err
 	}
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
 	if d, ok := fsys.(*durable.Dir); ok {
+		d.SetPatience(o.Patience)
+		if err := share(d, o.Access); err != nil {
+			return nil, err
+		}
 		// Of two processes that create at once, one finds the other's store.
 		l, lockErr := d.Lock(context.Background(), publishLock, durable.Exclusive)
 		if lockErr != nil {
@@ -186,15 +207,10 @@ func create(fsys durable.FS, opts *Options) (s *Store, err error) {
 	if err := vacant(fsys); err != nil {
 		return nil, err
 	}
-	for _, name := range folders {
-		if err := fsys.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("blob: %w", err)
-		}
-	}
-	if err := fsys.SyncDir("."); err != nil {
+	if err := makeFolders(fsys, o.Access); err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
-	c, err := writeConfig(fsys)
+	c, err := writeConfig(fsys, o.Access)
 	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
@@ -223,6 +239,12 @@ func open(fsys durable.FS, opts *Options) (*Store, error) {
 	c, err := readConfig(fsys)
 	if err != nil {
 		return nil, err
+	}
+	if d, ok := fsys.(*durable.Dir); ok {
+		d.SetAccess(c.access())
+		if opts != nil {
+			d.SetPatience(opts.Patience)
+		}
 	}
 	return newStore(fsys, opts, c), nil
 }
@@ -369,7 +391,7 @@ func (s *Store) all(ctx context.Context, prefix string) iter.Seq2[Digest, error]
 	return func(yield func(Digest, error) bool) {
 		folders, err := s.fsys.ReadDir("blobs")
 		if err != nil {
-			yield(Digest{}, fmt.Errorf("blob: listing the blobs: %w", err))
+			yield(Digest{}, fmt.Errorf("blob: listing the blobs: %w", s.missingFolder(err)))
 			return
 		}
 		for _, folder := range folders {

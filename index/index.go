@@ -25,6 +25,10 @@ type Options struct {
 	// Logger hears about what was healed or replayed; nil discards.
 	Logger *slog.Logger
 
+	// Patience says what happens while another process has the index; the zero
+	// value waits in silence until the context ends.
+	Patience blob.Patience
+
 	// Now returns the time, in microseconds since the Unix epoch; nil is the
 	// system's clock.
 	Now func() int64
@@ -52,6 +56,7 @@ type Index struct {
 	closed bool
 	lock   *durable.Lock // exclusive only
 	own    *database     // exclusive only; nil while it has to be opened again
+	aside  aside         // where this user can't write
 	writer chan struct{} // exclusive only: orders the Updates
 }
 
@@ -66,6 +71,10 @@ var errOutdated = errors.New("index.db is outdated")
 // the journal and the blobs; what the journal has and the index lacks is
 // applied. A missing journal, or one that lacks what was acknowledged, is a
 // [*JournalError]. The caller closes the Index, before the store.
+//
+// Where this user can't write, View works and creates nothing in the store: if
+// index.db is missing, damaged or behind, a private copy is brought up to date
+// instead. Update and an Exclusive index are then a [*blob.ReadOnlyError].
 func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 	if store.Dir() == "" {
 		return nil, fmt.Errorf("index: a store in memory can't have an index: %w", errors.ErrUnsupported)
@@ -78,6 +87,8 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: opening %s: %w", store.Dir(), err)
 	}
+	dir.SetAccess(store.Access())
+	dir.SetPatience(opts.Patience)
 	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1)}
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
@@ -149,11 +160,18 @@ func (x *Index) View(ctx context.Context, fn func(*Tx) error) error {
 		if x.exclusive {
 			return x.withOwn(ctx, func(db *database) error { return x.read(ctx, db, anyway, fn) })
 		}
+		if x.spoilt() {
+			return x.viewAside(ctx, fn)
+		}
 		err := x.viewShared(ctx, fn)
 		if !errors.Is(err, errBehind) {
 			return err
 		}
-		return x.withLock(ctx, func(db *database) error { return x.read(ctx, db, anyway, fn) })
+		err = x.withLock(ctx, func(db *database) error { return x.read(ctx, db, anyway, fn) })
+		if readOnly(err) {
+			return x.viewAside(ctx, fn)
+		}
+		return err
 	})
 }
 
@@ -210,6 +228,7 @@ func (x *Index) Close() error {
 	if x.lock != nil {
 		errs = append(errs, x.lock.Unlock())
 	}
+	errs = append(errs, x.aside.drop())
 	return errors.Join(append(errs, x.dir.Close())...)
 }
 
@@ -264,11 +283,11 @@ func (x *Index) logged(ctx context.Context, what string, fn func() error) {
 // viewShared runs fn under the shared lock. It returns errBehind if the index
 // can't be served as it is.
 func (x *Index) viewShared(ctx context.Context, fn func(*Tx) error) error {
-	lock, err := x.dir.Lock(ctx, lockName, durable.Shared)
+	unlock, err := x.lockShared(ctx)
 	if err != nil {
-		return fmt.Errorf("index: %w", err)
+		return err
 	}
-	defer x.logged(ctx, "unlocking the index", lock.Unlock)
+	defer x.logged(ctx, "unlocking the index", unlock)
 	db, err := openReader(x.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return errBehind

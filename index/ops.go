@@ -149,11 +149,17 @@ func applyDelete(s *kv, c *Deletion) error {
 			}
 		}
 	}
+	var paths [][]byte
 	for e, err := range filesOf(s, v) {
 		if err != nil {
 			return err
 		}
-		if err := s.del(bucketPaths, e.key); err != nil {
+		paths = append(paths, e.key)
+	}
+	// From the last: the entry before is then never behind pages that were
+	// emptied, of which there may be thousands.
+	for _, key := range slices.Backward(paths) {
+		if err := s.del(bucketPaths, key); err != nil {
 			return err
 		}
 	}

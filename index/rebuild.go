@@ -46,9 +46,10 @@ func (x *Index) replacing(ctx context.Context, fn func() error) error {
 	})
 }
 
-// heal replaces a damaged index.db, which it keeps in quarantine/.
+// heal replaces a damaged index.db, which it keeps in quarantine/; where this user
+// can't write, a private copy stands in for it.
 func (x *Index) heal(ctx context.Context, bad *damage) error {
-	return x.replacing(ctx, func() error {
+	err := x.replacing(ctx, func() error {
 		info, err := x.dir.Stat(databaseName)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -71,6 +72,10 @@ func (x *Index) heal(ctx context.Context, bad *damage) error {
 		}
 		return x.dir.SyncDir("quarantine")
 	})
+	if readOnly(err) {
+		return x.spoil(bad)
+	}
+	return err
 }
 
 // build makes index.db anew. The caller holds the exclusive lock, and nobody has

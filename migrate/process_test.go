@@ -16,6 +16,7 @@ import (
 	"github.com/heftstore/heft/migrate"
 	"github.com/heftstore/heft/migrate/lattice"
 	"github.com/heftstore/heft/registry"
+	"go.uber.org/goleak"
 )
 
 // childEnv makes the test binary import the folder it names into the store that
@@ -25,7 +26,7 @@ const childEnv = "HEFT_MIGRATE_CHILD"
 func TestMain(m *testing.M) {
 	from, to, child := strings.Cut(os.Getenv(childEnv), "\n")
 	if !child {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // ends the process
 	}
 	if err := importTree(context.Background(), from, to); err != nil {
 		fmt.Fprintln(os.Stderr, err)

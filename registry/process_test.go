@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/heftstore/heft/blob"
+	"go.uber.org/goleak"
 )
 
 // childEnv holds what TestMain does instead of running tests: "register",
@@ -23,7 +24,7 @@ const childEnv = "REGISTRY_TEST_CHILD"
 func TestMain(m *testing.M) {
 	child, ok := os.LookupEnv(childEnv)
 	if !ok {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // ends the process
 	}
 	args := strings.SplitN(child, "|", 3)
 	if err := runChild(context.Background(), args[0], args[1], args[2], os.Stdout); err != nil {

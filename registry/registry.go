@@ -48,6 +48,14 @@ type Options struct {
 	// user@host.
 	Actor string
 
+	// Access says, to Create only, who may use the store: the zero value is
+	// blob.Private. A store that is there is used as it was made.
+	Access blob.Access
+
+	// Patience says what happens while another process has a lock; the zero
+	// value waits in silence until the context ends.
+	Patience blob.Patience
+
 	// Logger hears what was swept, healed or rebuilt; nil discards.
 	Logger *slog.Logger
 
@@ -118,12 +126,15 @@ func start(ctx context.Context, opts *Options, open func(*blob.Options) (*blob.S
 	if r.now == nil {
 		r.now = func() int64 { return time.Now().UnixMicro() }
 	}
-	store, err := open(&blob.Options{Compression: o.Compression, Workers: o.Workers, Known: r.known, Similar: r.similar, Logger: o.Logger})
+	store, err := open(&blob.Options{
+		Compression: o.Compression, Workers: o.Workers, Known: r.known, Similar: r.similar,
+		Logger: o.Logger, Access: o.Access, Patience: o.Patience,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	r.store = store
-	r.index, err = index.Open(ctx, store, &index.Options{Exclusive: o.Exclusive, Logger: o.Logger, Now: r.now})
+	r.index, err = index.Open(ctx, store, &index.Options{Exclusive: o.Exclusive, Logger: o.Logger, Now: r.now, Patience: o.Patience})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry: %w", err), store.Close())
 	}

@@ -27,12 +27,14 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	storeDir string // --store; "" is HEFT_STORE, then defaultStore
-	actor    string // --actor; "" is HEFT_ACTOR, then user@host
-	quiet    bool   // --quiet: no progress and no notes
+	storeDir string        // --store; "" is HEFT_STORE, then defaultStore
+	actor    string        // --actor; "" is HEFT_ACTOR, then user@host
+	quiet    bool          // --quiet: no progress and no notes
+	wait     time.Duration // --wait: for another process; 0 is as long as it takes
 
 	compression blob.Compression // of what this command stores
 	sha256      bool             // of what is put
+	access      blob.Access      // of a store that this command makes
 	started     bool             // a verb runs: errors before that are about usage
 }
 
@@ -73,8 +75,14 @@ func (a *app) options() *registry.Options {
 	if actor == "" {
 		actor = os.Getenv("HEFT_ACTOR")
 	}
-	return &registry.Options{Actor: actor, Compression: a.compression, SHA256: a.sha256}
+	return &registry.Options{
+		Actor: actor, Compression: a.compression, SHA256: a.sha256, Access: a.access,
+		Patience: blob.Patience{Tell: a.waiting, Limit: a.wait},
+	}
 }
+
+// waiting tells, of a wait that lasts, who is waited for.
+func (a *app) waiting(w blob.Wait) { a.note("waiting for %s: %s", w.Path, w.Holder) }
 
 // open opens the store, which must exist. The caller closes it.
 func (a *app) open(ctx context.Context) (*registry.Registry, error) {

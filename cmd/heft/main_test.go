@@ -2,16 +2,33 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"heft": main})
+	testscript.Main(leakless{m}, map[string]func(){"heft": main})
+}
+
+// leakless fails the tests if they leave a goroutine behind.
+type leakless struct{ *testing.M }
+
+func (l leakless) Run() int {
+	code := l.M.Run()
+	// What reads standard input ends with it: a read can't be interrupted.
+	stdin := goleak.IgnoreAnyFunction("github.com/heftstore/heft/cmd/heft.interruptible.func2")
+	if err := goleak.Find(stdin); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
 }
 
 // TestScript runs testdata/script. HEFT_STORE names a store that is not there

@@ -27,6 +27,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil && !a.started {
 		err = withHint(usageError("%s", strings.TrimSpace(err.Error())), "'%s --help' shows how it is used", cmd.CommandPath())
 	}
+	if !interrupted(ctx, err) {
+		err = a.explain(err)
+	}
 	return report(ctx, stderr, err)
 }
 
@@ -52,6 +55,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.storeDir, "store", "", "folder of the `STORE` (default $HEFT_STORE, or heft in the user's data folder)")
 	flags.StringVar(&a.actor, "actor", "", "`WHO` makes the change, for the log (default $HEFT_ACTOR, or user@host)")
+	flags.DurationVar(&a.wait, "wait", 0, "give up when another process has the store for longer than `TIME`, as 30s (default as long as it takes)")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "neither progress nor notes on standard error")
 
 	root.AddGroup(

@@ -194,7 +194,7 @@ func (a *app) verify(ctx context.Context, refs []string, o *registry.VerifyOptio
 // collect runs the verification.
 func (v *verified) collect(ctx context.Context, run *registry.Verification) error {
 	for c, err := range run.Run(ctx) {
-		if err == nil && interrupted(ctx, c.Err) {
+		if err == nil && (interrupted(ctx, c.Err) || ofMachine(c.Err)) {
 			err = c.Err // it says nothing about the blob
 		}
 		if err != nil {

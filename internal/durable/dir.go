@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -17,10 +18,16 @@ import (
 // os.File repeats both until the work is done or has failed.
 //
 // A Dir is safe for concurrent use, and any number of processes may use the
-// same directory at once.
+// same directory at once. An attempt to write where this user may not is a
+// [*ReadOnlyError] if that goes for the directory as a whole.
 type Dir struct {
-	root *os.Root
-	path string
+	root   *os.Root
+	path   string
+	access Access
+
+	patience Patience
+	flock    func(*os.File, LockMode) (bool, error) // tryFlock, but in tests
+	proven   atomic.Bool                            // locks of d's file system exclude
 }
 
 var _ FS = (*Dir)(nil)
@@ -36,7 +43,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("durable: open directory: %w", err)
 	}
-	return &Dir{root: root, path: abs}, nil
+	return &Dir{root: root, path: abs, flock: tryFlock}, nil
 }
 
 // CreateDir makes the directory path and the parents that are missing, mode
@@ -140,7 +147,8 @@ func (d *Dir) open(op, name string, flag int) (File, error) {
 
 // OpenFile is [os.OpenFile] within the directory, for libraries that need an
 // *os.File. Nothing about it is durable until it is synced, its name included.
-// The caller closes it.
+// Of a file that it makes for the Group, the group may do what perm lets the
+// owner do. The caller closes it.
 func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return d.openFile("open", name, flag, perm)
 }
@@ -150,7 +158,16 @@ func (d *Dir) openFile(op, name string, flag int, perm fs.FileMode) (*os.File, e
 	if err != nil {
 		return nil, err
 	}
-	return d.root.OpenFile(local, flag, perm)
+	var f *os.File
+	if flag&os.O_CREATE != 0 && d.access == Group {
+		f, err = d.openGroup(local, flag, perm)
+	} else {
+		f, err = d.root.OpenFile(local, flag, perm)
+	}
+	if err != nil && flag&(os.O_RDWR|os.O_WRONLY) != 0 {
+		err = d.refused(err)
+	}
+	return f, err
 }
 
 // Rename implements [FS].
@@ -163,7 +180,7 @@ func (d *Dir) Rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	return d.root.Rename(oldlocal, newlocal)
+	return d.refused(d.root.Rename(oldlocal, newlocal))
 }
 
 // Remove implements [FS].
@@ -172,7 +189,7 @@ func (d *Dir) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	return d.root.Remove(local)
+	return d.refused(d.root.Remove(local))
 }
 
 // Mkdir implements [FS].
@@ -184,7 +201,10 @@ func (d *Dir) Mkdir(name string) error {
 	if err != nil {
 		return err
 	}
-	return d.root.Mkdir(local, 0o700)
+	if d.access == Group {
+		return d.refused(d.mkdirGroup(local))
+	}
+	return d.refused(d.root.Mkdir(local, 0o700))
 }
 
 // ReadDir implements [FS].
@@ -263,7 +283,7 @@ func (f *dirFile) TryLock() (bool, error) {
 	}
 	ok, err := tryFlock(f.File, Exclusive)
 	if err != nil {
-		return false, &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		return false, lockFailed(f.Name(), err)
 	}
 	f.locked = ok
 	return ok, nil

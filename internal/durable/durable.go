@@ -27,7 +27,7 @@ import (
 // [Dir] and [Mem] implement it. All methods are safe for concurrent use.
 type FS interface {
 	// Create makes a new file, open for reading and writing, mode 0600 before
-	// the umask. An existing name, a directory's too, is fs.ErrExist.
+	// the umask (but see [Access]). An existing name, a directory's too, is fs.ErrExist.
 	Create(name string) (File, error)
 	// Open opens an existing file for reading; fs.ErrNotExist if there is none.
 	// A directory can't be read through it: Open or the first Read fails.
@@ -43,7 +43,7 @@ type FS interface {
 	// Remove removes a file or an empty directory. Files that are open stay
 	// readable through their handles.
 	Remove(name string) error
-	// Mkdir makes a directory, mode 0700 before the umask. Its parent must
+	// Mkdir makes a directory, mode 0700 before the umask (likewise). Its parent must
 	// exist; a name that exists, "." too, is fs.ErrExist.
 	Mkdir(name string) error
 	// ReadDir lists a directory, sorted by name.

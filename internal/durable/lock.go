@@ -27,11 +27,13 @@ const (
 //
 //	offset 0, 1 byte    markWaiting while somebody waits at the head of the queue
 //	offset 1, 20 bytes  process id of the last Exclusive holder, spaces, newline
+//	offset 21, 65 bytes the name of its machine, cut, spaces, newline
 const (
 	markWaiting  = 'w'
 	markNone     = '-'
 	holderOffset = 1
 	holderSize   = 20
+	hostSize     = 65
 )
 
 // turnSuffix names the queue's own lock file.
@@ -59,8 +61,14 @@ type Lock struct {
 // Waiters in the queue are served in the order of the operating system's locks,
 // which is first come, first served on Linux.
 //
+// Who may not write gets a Shared lock all the same, on a side file that it can
+// read; if there is none, the error is a [*ReadOnlyError] that wraps
+// fs.ErrNotExist. A file system whose locks don't work is a [*LockError]: the
+// first Exclusive lock through d is tried out on a second handle.
+//
 // When ctx is done the error wraps ctx.Err(), names the file and says who holds
-// the lock if that is known. A goroutine stays behind, blocked in the operating
+// the lock if that is known; [Dir.SetPatience] can end the wait earlier, with a
+// [*BusyError]. A goroutine stays behind, blocked in the operating
 // system with one thread and up to two open files; it gives up its place at the
 // head of the queue at once, and if it gets the lock later it only releases it.
 // No goroutine is started if the lock is free or ctx can't be done.
@@ -76,41 +84,46 @@ func (d *Dir) Lock(ctx context.Context, name string, mode LockMode) (*Lock, erro
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("durable: lock %s: %w", path, err)
 	}
-	file, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := d.openLock(name, mode)
 	if err != nil {
 		return nil, fmt.Errorf("durable: open lock file: %w", err)
 	}
 	if !waitingMark(file) {
-		ok, err := tryFlock(file, mode)
+		ok, err := d.flock(file, mode)
 		if err != nil {
-			return nil, fmt.Errorf("durable: lock %s: %w", path, errors.Join(err, file.Close()))
+			return nil, errors.Join(lockFailed(path, err), file.Close())
 		}
 		if ok {
-			return newLock(file, mode), nil
+			return d.newLock(file, name, mode)
 		}
 	}
-	turn, err := d.OpenFile(name+turnSuffix, os.O_RDWR|os.O_CREATE, 0o600)
+	turn, err := d.openLock(name+turnSuffix, mode)
+	if _, ro := errors.AsType[*ReadOnlyError](err); ro && mode == Shared {
+		turn, err = nil, nil // it waits outside the queue
+	}
 	if err != nil {
 		return nil, fmt.Errorf("durable: open lock file: %w", errors.Join(err, file.Close()))
 	}
 	w := &waiter{file: file, turn: turn, mode: mode}
-	if err := w.lock(ctx); err != nil {
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			return nil, fmt.Errorf("durable: lock %s: %w: %s", path, err, d.holder(name))
-		}
-		return nil, fmt.Errorf("durable: lock %s: %w", path, err)
+	if err := d.wait(ctx, w, name); err != nil {
+		return nil, err
 	}
-	return newLock(file, mode), nil
+	return d.newLock(file, name, mode)
 }
 
 // newLock notes the holder. A failure is ignored: on a full disk the note is
 // lost, but deleting, which needs the lock, must still work.
-func newLock(file *os.File, mode LockMode) *Lock {
+func (d *Dir) newLock(file *os.File, name string, mode LockMode) (*Lock, error) {
 	if mode == Exclusive {
-		note := fmt.Sprintf("%-*d\n", holderSize-1, os.Getpid())
+		if err := d.prove(name); err != nil {
+			release(file)
+			return nil, err
+		}
+		host, _ := os.Hostname() // a hint as well
+		note := fmt.Sprintf("%-*d\n%-*.*s\n", holderSize-1, os.Getpid(), hostSize-1, hostSize-1, host)
 		_, _ = file.WriteAt([]byte(note), holderOffset)
 	}
-	return &Lock{file: file}
+	return &Lock{file: file}, nil
 }
 
 // Unlock releases the lock. Call it once; a second call returns an error that
@@ -139,7 +152,7 @@ func setMark(file *os.File, mark byte) { _, _ = file.WriteAt([]byte{mark}, 0) }
 // of its own, and a moment later than the caller, so it can be out of date.
 func (d *Dir) holder(name string) string {
 	const unknown = "held by an unknown process"
-	file, err := d.OpenFile(name, os.O_RDWR, 0)
+	file, err := d.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return unknown
 	}
@@ -152,21 +165,26 @@ func (d *Dir) holder(name string) string {
 		// The note, if any, is of a past holder.
 		return "no exclusive holder now; shared holders or waiters are ahead"
 	}
-	var note [holderSize]byte
-	if _, err := file.ReadAt(note[:], holderOffset); err != nil {
+	var note [holderSize + hostSize]byte
+	n, err := file.ReadAt(note[:], holderOffset)
+	if n < holderSize {
 		return unknown
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(note[:])))
-	if err != nil {
+	pid, perr := strconv.Atoi(strings.TrimSpace(string(note[:holderSize])))
+	if perr != nil {
 		return unknown
 	}
-	return fmt.Sprintf("held by process %d", pid)
+	there := strings.TrimSpace(string(note[holderSize:n]))
+	if here, herr := os.Hostname(); err != nil || herr != nil || there == "" || strings.HasPrefix(here, there) {
+		return fmt.Sprintf("held by process %d", pid)
+	}
+	return fmt.Sprintf("held by process %d on %.64q", pid, there)
 }
 
 // waiter is one caller's place in the queue for a lock. It owns both files.
 type waiter struct {
 	file *os.File // the lock itself
-	turn *os.File // locked by the head of the queue
+	turn *os.File // locked by the head of the queue; nil outside it
 	mode LockMode
 
 	mu        sync.Mutex
@@ -179,7 +197,9 @@ type waiter struct {
 // closed, now or by the goroutine that stays behind.
 func (w *waiter) lock(ctx context.Context) error {
 	var err error
-	if w.head, err = tryFlock(w.turn, Exclusive); err != nil {
+	if w.turn == nil {
+		w.head = true
+	} else if w.head, err = tryFlock(w.turn, Exclusive); err != nil {
 		return errors.Join(err, w.file.Close(), w.turn.Close())
 	}
 	if w.head {
