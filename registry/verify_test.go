@@ -358,7 +358,8 @@ func TestVerifyStops(t *testing.T) {
 		func() {
 			defer func() { _ = recover() }()
 			v = verification(t, r, nil, &VerifyOptions{Parallel: 3, Progress: func(int64) { calls++ }})
-			for range v.Run(context.Background()) {
+			for _, err := range v.Run(context.Background()) {
+				must(t, err)
 				if how == "panic" {
 					panic("x")
 				}
