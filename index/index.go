@@ -30,8 +30,12 @@ type Options struct {
 	Now func() int64
 }
 
-// lockName is the side file that orders transactions.
-const lockName = "index.lock"
+const (
+	// lockName is the side file that orders transactions.
+	lockName = "index.lock"
+	// createName is the side file that orders the creations of the journal.
+	createName = "journal.lock"
+)
 
 // Index is the names, versions and frames of a store. It is safe for concurrent
 // use, by any number of processes. None of its methods may be called within a
@@ -42,7 +46,7 @@ const lockName = "index.lock"
 // is built anew.
 type Index struct {
 	store     *blob.Store
-	dir       *durable.Dir
+	dir       folder
 	log       *slog.Logger
 	now       func() int64
 	exclusive bool
@@ -78,6 +82,11 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: opening %s: %w", store.Dir(), err)
 	}
+	return openIn(ctx, dir, store, opts)
+}
+
+// openIn is Open for the store's folder, which it closes if it fails.
+func openIn(ctx context.Context, dir folder, store *blob.Store, opts Options) (*Index, error) {
 	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1)}
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
@@ -92,38 +101,50 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 }
 
 func (x *Index) open(ctx context.Context) error {
-	_, lockErr := x.dir.Stat(lockName)
-	_, err := x.dir.Stat(journalName)
-	if x.exclusive || errors.Is(err, fs.ErrNotExist) {
+	if err := x.createIfNew(ctx); err != nil {
+		return err
+	}
+	if x.exclusive {
 		lock, err := x.dir.Lock(ctx, lockName, durable.Exclusive)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		err = x.createIfNew(ctx, lockErr == nil)
-		if err != nil || !x.exclusive {
-			err = errors.Join(err, lock.Unlock())
-		} else {
-			x.lock = lock
-		}
-		if err != nil {
-			return err
-		}
-	} else if err != nil {
-		return fmt.Errorf("index: %w", err)
+		x.lock = lock
 	}
 	return x.View(ctx, func(*Tx) error { return nil })
 }
 
 // createIfNew makes the journal of a store that has neither that nor index.db.
-// The caller holds the exclusive lock. A store that was opened before and has
-// blobs has lost its journal: a new one would make that loss final.
-func (x *Index) createIfNew(ctx context.Context, openedBefore bool) error {
+// A store that was opened before and has blobs has lost its journal: a new one
+// would make that loss final.
+func (x *Index) createIfNew(ctx context.Context) (err error) {
+	// Only who has seen a durable journal makes lockName, so that a creation
+	// that was cut off is not taken for a loss.
+	_, lockErr := x.dir.Stat(lockName)
+	switch _, err := x.dir.Stat(journalName); {
+	case err == nil && lockErr == nil:
+		return nil
+	case err == nil:
+		if err := x.dir.SyncDir("."); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("index: %w", err)
+	}
+	lock, err := x.dir.Lock(ctx, createName, durable.Exclusive)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	for _, name := range []string{journalName, databaseName} {
-		if _, err := x.dir.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if _, err := x.dir.Stat(name); err == nil {
+			return nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("index: %w", err)
 		}
 	}
-	if openedBefore {
+	if lockErr == nil {
 		for _, err := range x.store.All(ctx) {
 			if err != nil {
 				return fmt.Errorf("index: %w", err)

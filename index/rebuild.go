@@ -96,7 +96,7 @@ func (x *Index) buildTo(ctx context.Context, before func() error) error {
 		return err
 	}
 	// The only sync: until its name changes the file means nothing.
-	if err = errors.Join(db.bolt.Sync(), db.close()); err == nil {
+	if err = errors.Join(db.sync(), db.close()); err == nil {
 		err = before()
 	}
 	if err == nil {
