@@ -30,7 +30,7 @@ type folder interface {
 
 // watcher is a folder that is told of the databases that are opened in it.
 type watcher interface {
-	watch(name string, db *database)
+	watch(db *database)
 }
 
 // database is an open index.db. bbolt's own lock on it is a backstop: the side
@@ -110,7 +110,7 @@ func openDatabase(dir folder, name string, flag int, opts *bolt.Options) (*datab
 	if err == nil {
 		db.sync = db.bolt.Sync
 		if w, ok := dir.(watcher); ok {
-			w.watch(name, db)
+			w.watch(db)
 		}
 		return db, nil
 	}

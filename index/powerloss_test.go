@@ -25,6 +25,13 @@ type run struct {
 	d     *traced
 	base  string // the store's folder
 	steps []step
+	kept  []kept
+}
+
+// kept is a file of quarantine/, there for good after some operations.
+type kept struct {
+	ops  int
+	name string
 }
 
 // step is what was acknowledged, and when.
@@ -164,6 +171,10 @@ func (r *run) failing(t testing.TB, x *Index, v *Version, rng *rand.Rand, cutToo
 	})
 	err := x.Update(t.Context(), Change{Verb: "register"}, func(tx *Tx) error { return tx.Register(v, nil) })
 	r.d.mem.Fail(nil)
+	if err == nil && r.d.drop != "" {
+		r.note(t, x) // the sync that was to fail was left out
+		return
+	}
 	if !errors.Is(err, errDisk) {
 		t.Fatalf("an update that must fail: %v", err)
 	}
@@ -227,6 +238,13 @@ func damageRun(t testing.TB, drop string, seed uint64, o Options) *run {
 	for i, as := range []string{"", "garbage ", "\x00"} {
 		scramble(as)
 		x = r.open(t, s, o)
+		files, err := r.d.mem.ReadDir("quarantine")
+		if err != nil || len(files) != i {
+			t.Fatalf("%d files in quarantine, %v", len(files), err)
+		}
+		for _, f := range files {
+			r.kept = append(r.kept, kept{r.d.mem.Ops(), "quarantine/" + f.Name()})
+		}
 		r.note(t, x)
 		r.change(t, x, "register", func(tx *Tx) error { return tx.Register(version(t, s, "b", fmt.Sprint(8+i)), nil) })
 		if err := x.Close(); err != nil {
@@ -285,6 +303,11 @@ func (r *run) crashed(t testing.TB, left *durable.Mem, dir string, n int, twice 
 	materialize(t, left, dir, ".")
 	if _, err := left.Stat(databaseName); whole && err != nil {
 		return fmt.Errorf("index.db is gone: %w", err)
+	}
+	for _, k := range r.kept {
+		if _, err := left.Stat(k.name); k.ops <= n && err != nil {
+			return fmt.Errorf("the damaged index.db was not kept: %w", err)
+		}
 	}
 	left.Record()
 	own := &run{d: &traced{mem: left, sites: map[string]bool{}, drop: r.d.drop}, base: dir}

@@ -32,6 +32,7 @@ type traced struct {
 
 	mu    sync.Mutex
 	sites map[string]bool // of all syncs so far
+	last  durable.File    // the twin of what bbolt opened last
 }
 
 // The syncs that bbolt makes in a commit.
@@ -215,28 +216,23 @@ func (d *traced) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, er
 	default:
 		f, err = d.mem.Open(name)
 	}
-	if err == nil {
-		err = f.Close()
-	}
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	d.last = f
+	d.mu.Unlock()
 	return d.Dir.OpenFile(name, flag, perm)
 }
 
 // watch puts the twin between bbolt and its file.
-func (d *traced) watch(name string, db *database) {
+func (d *traced) watch(db *database) {
 	if db.bolt.IsReadOnly() {
 		return
 	}
-	// Kept open: it stays the same file when its name is changed.
-	twin, err := d.mem.OpenWrite(name)
-	for n := 0; err != nil && n < 3; n++ { // a failure here is not one of heft's
-		twin, err = d.mem.OpenWrite(name)
-	}
-	if err != nil {
-		panic(err)
-	}
+	d.mu.Lock()
+	twin := d.last
+	d.mu.Unlock()
 	b := &boltFile{d: d, db: db, twin: twin}
 	if info, err := twin.Stat(); err == nil && info.Size() == 0 {
 		// What bbolt writes into a new file, and syncs.
