@@ -267,7 +267,7 @@ func (r *run) at(n int) (lists [][]string, whole bool) {
 	}
 	for i := max(acked, 0); i < len(r.steps); i++ {
 		lists = append(lists, r.steps[i].list)
-		if i > acked && !r.steps[i].damage {
+		if i > acked && !r.steps[i].damage && r.steps[i].final {
 			break // the next one is as far as it can have got
 		}
 	}
