@@ -100,6 +100,8 @@ func openDatabase(dir folder, name string, flag int, opts *bolt.Options) (*datab
 		if db.info, err = f.Stat(); err == nil && flag&os.O_CREATE == 0 && db.info.Size() == 0 {
 			// bbolt would take it for a new one.
 			err = &CorruptError{Err: errors.New("the file is empty")}
+		} else if err == nil && flag&os.O_RDWR != 0 && db.info.Size() > 0 {
+			err = checkFreelist(f, db.info.Size())
 		}
 		return f, err
 	}
@@ -191,7 +193,7 @@ func (db *database) write(fn func(*kv) error) error {
 		return err
 	}
 	defer db.rollback(btx)
-	s := &kv{btx: btx}
+	s := &kv{btx: btx, db: db}
 	err = fn(s)
 	if s.corrupt != nil {
 		return &damage{s.corrupt, db.info}
@@ -209,7 +211,7 @@ func (db *database) state() (st state, err error) {
 		return st, err
 	}
 	defer db.rollback(btx)
-	s := &kv{btx: btx}
+	s := &kv{btx: btx, db: db}
 	if st, err = s.state(); s.corrupt != nil {
 		err = &damage{s.corrupt, db.info}
 	}

@@ -39,6 +39,7 @@ type step struct {
 	ops    int      // of the log, when the listing became what it is
 	list   []string // nil before the index was opened
 	final  bool     // what failed before is known not to have happened
+	maybe  []string // what is listed if a change that failed is made all the same
 	damage bool     // index.db was damaged or removed on purpose here
 }
 
@@ -97,11 +98,10 @@ func (r *run) open(t testing.TB, s *blob.Store, o Options) *Index {
 
 func (r *run) note(t testing.TB, x *Index) *step {
 	t.Helper()
-	// Before the listing: reading logs nothing.
-	r.steps = append(r.steps, step{ops: r.d.mem.Ops(), final: true})
-	s := &r.steps[len(r.steps)-1]
-	s.list = listing(t, x)
-	return s
+	// Reading may have work to do, such as to apply what is in the journal.
+	list := listing(t, x)
+	r.steps = append(r.steps, step{ops: r.d.mem.Ops(), list: list, final: true})
+	return &r.steps[len(r.steps)-1]
 }
 
 func (r *run) change(t testing.TB, x *Index, verb string, fn func(*Tx) error) {
@@ -154,6 +154,8 @@ func (r *run) failing(t testing.TB, x *Index, v *Version, rng *rand.Rand, cutToo
 	t.Helper()
 	whole := rng.IntN(2) == 0
 	failed := false
+	v.RegisteredAt, v.UpdatedAt = 1, 1
+	maybe := r.made(t, v)
 	r.d.mem.Fail(func(op durable.Op) error {
 		switch {
 		case op.Name != journalName:
@@ -182,7 +184,26 @@ func (r *run) failing(t testing.TB, x *Index, v *Version, rng *rand.Rand, cutToo
 		// It is there or not, and stays so from the next look on.
 		r.steps = append(r.steps, step{ops: r.d.mem.Ops(), list: r.steps[len(r.steps)-1].list})
 	}
-	r.note(t, x)
+	r.note(t, x).maybe = maybe
+}
+
+// made returns what is listed once v is registered, in a copy of the store.
+func (r *run) made(t testing.TB, v *Version) []string {
+	t.Helper()
+	dir := filepath.Join(fastDir(t), "copy")
+	if err := os.CopyFS(dir, os.DirFS(r.base)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := blob.Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	x := openIndex(t, s, nil)
+	defer x.Close()
+	w := *v
+	register(t, x, &w)
+	return listing(t, x)
 }
 
 // journalRun is creation and changes; some fail. Nothing damages index.db.
@@ -267,6 +288,9 @@ func (r *run) at(n int) (lists [][]string, whole bool) {
 	}
 	for i := max(acked, 0); i < len(r.steps); i++ {
 		lists = append(lists, r.steps[i].list)
+		if i > acked && r.steps[i].maybe != nil {
+			lists = append(lists, r.steps[i].maybe)
+		}
 		if i > acked && !r.steps[i].damage && r.steps[i].final {
 			break // the next one is as far as it can have got
 		}

@@ -277,7 +277,7 @@ func (tx *Tx) replay(rec *Record, at position) error {
 // batch runs fn in a write transaction that leaves no record.
 func (x *Index) batch(ctx context.Context, db *database, fn func(*Tx) error) error {
 	return db.write(func(s *kv) error {
-		tx := x.newTx(ctx, s.btx)
+		tx := x.newTx(ctx, db, s.btx)
 		tx.update = true
 		err := fn(tx)
 		s.corrupt = tx.corrupt

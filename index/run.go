@@ -10,9 +10,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-func (x *Index) newTx(ctx context.Context, btx *bolt.Tx) *Tx {
+func (x *Index) newTx(ctx context.Context, db *database, btx *bolt.Tx) *Tx {
 	return &Tx{
-		kv: kv{btx: btx}, ctx: ctx, store: x.store, now: x.now(),
+		kv: kv{btx: btx, db: db}, ctx: ctx, store: x.store, now: x.now(),
 		known: map[blob.Digest]blob.Info{}, gone: map[blob.Digest]bool{},
 	}
 }
@@ -47,7 +47,7 @@ func (x *Index) read(ctx context.Context, db *database, check func(position) err
 		return err
 	}
 	defer db.rollback(btx)
-	tx := x.newTx(ctx, btx)
+	tx := x.newTx(ctx, db, btx)
 	return tx.run(db, func(tx *Tx) error {
 		if tx.state, err = x.load(&tx.kv); err != nil {
 			return err
@@ -87,7 +87,7 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 		return err
 	}
 	defer db.rollback(btx)
-	tx := x.newTx(ctx, btx)
+	tx := x.newTx(ctx, db, btx)
 	tx.update = true
 	var line []byte
 	err = tx.run(db, func(tx *Tx) error {
