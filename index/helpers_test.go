@@ -210,9 +210,18 @@ func sameDump(t testing.TB, got, want map[string]string) {
 }
 
 // answers returns what every reading method says.
-func answers(t testing.TB, x *Index) (out []string) {
+func answers(t testing.TB, x *Index) []string {
 	t.Helper()
-	err := x.View(t.Context(), func(tx *Tx) error {
+	out, err := allAnswers(t, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func allAnswers(t testing.TB, x *Index) (out []string, err error) {
+	t.Helper()
+	err = x.View(t.Context(), func(tx *Tx) error {
 		out = nil
 		add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 		add("applied %d", tx.Applied())
@@ -295,8 +304,5 @@ func answers(t testing.TB, x *Index) (out []string) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return out, err
 }

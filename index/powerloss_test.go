@@ -46,7 +46,12 @@ type step struct {
 // listing is what the index says of names: what a user can lose. What it knows
 // of blobs is a hint, and depends on when it was built.
 func listing(t testing.TB, x *Index) []string {
-	return slices.DeleteFunc(answers(t, x), func(s string) bool {
+	t.Helper()
+	return names(answers(t, x))
+}
+
+func names(answers []string) []string {
+	return slices.DeleteFunc(answers, func(s string) bool {
 		return strings.HasPrefix(s, "blob ") || strings.HasPrefix(s, "frame ") ||
 			strings.HasPrefix(s, "sha256 ") && strings.Contains(s, " false, back")
 	})
@@ -377,7 +382,10 @@ func (r *run) reopen(t testing.TB, lists [][]string, whole bool) (before, after 
 		return nil, nil, fmt.Errorf("opening: %w", err)
 	}
 	defer x.Close()
-	before = listing(t, x)
+	if before, err = allAnswers(t, x); err != nil {
+		return nil, nil, fmt.Errorf("listing: %w", err)
+	}
+	before = names(before)
 	known := slices.ContainsFunc(lists, func(l []string) bool { return slices.Equal(l, before) || l == nil && len(before) == 1 })
 	if !known {
 		return before, nil, fmt.Errorf("lists %d lines, %s; acknowledged were %d, %s", len(before), before[0], len(lists[0]), lists[0][:1])
@@ -388,7 +396,10 @@ func (r *run) reopen(t testing.TB, lists [][]string, whole bool) (before, after 
 	if err != nil {
 		return before, nil, fmt.Errorf("a change afterwards: %w", err)
 	}
-	after = listing(t, x)
+	if after, err = allAnswers(t, x); err != nil {
+		return before, nil, fmt.Errorf("listing afterwards: %w", err)
+	}
+	after = names(after)
 	if _, err := x.CheckJournal(t.Context()); err != nil {
 		return before, after, err
 	}
