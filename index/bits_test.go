@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,8 +23,9 @@ import (
 const smallVersions = 6
 
 // smallStore returns the folder of a store whose index has a few pages of each
-// kind, pages that are not in use too, and the listing of it.
-func smallStore(t *testing.T) (dir string, want []string) {
+// kind, pages that are not in use too, and the listing of it. One version has so
+// many files more, whose long paths make a deep tree.
+func smallStore(t *testing.T, files int) (dir string, want []string) {
 	t.Helper()
 	dir = filepath.Join(fastDir(t), "store")
 	s, err := blob.Create(dir, nil)
@@ -39,8 +41,12 @@ func smallStore(t *testing.T) (dir string, want []string) {
 			v.Parent = last.ID
 		}
 		f := put(t, s, fmt.Sprintf("weights %d", i%5))
-		v.Metadata = fmt.Appendf(nil, `{"n":%q}`, bytes.Repeat([]byte("n"), 900))
-		last = register(t, x, v, f)
+		v.Metadata = fmt.Appendf(nil, `{"n":%q}`, bytes.Repeat([]byte("n"), 900*os.Getpagesize()/4096))
+		all := []File{f}
+		for j := 0; j < files && i == 2; j++ {
+			all = append(all, at(t, f, fmt.Sprintf("%03d%s", j, strings.Repeat("/"+strings.Repeat("d", 99), 9))))
+		}
+		last = register(t, x, v, all...)
 	}
 	// One status or alias after the other: each leaves a page of the past behind.
 	for _, status := range []string{"one", "two", "three"} {
@@ -93,6 +99,22 @@ func use(ctx context.Context, t testing.TB, dir string) (list []string, err erro
 	if err != nil {
 		return nil, err
 	}
+	err = x.Update(ctx, Change{Verb: "delete"}, func(tx *Tx) error {
+		i := 0
+		for v, err := range tx.All() {
+			if err == nil && i%2 == 0 {
+				err = tx.Delete(v.ID)
+			}
+			if err != nil {
+				return err
+			}
+			i++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	// What was written on top of the damage must be sound too.
 	n := 0
 	return list, x.View(ctx, func(tx *Tx) error {
@@ -103,8 +125,14 @@ func use(ctx context.Context, t testing.TB, dir string) (list []string, err erro
 			}
 			n++
 		}
-		if n != smallVersions {
-			return fmt.Errorf("%d versions are changed", n)
+		for _, err := range tx.Paths("") {
+			if err != nil {
+				return err
+			}
+			n += 100
+		}
+		if n != smallVersions/2*101 {
+			return fmt.Errorf("%d versions and %d files are left", n%100, n/100)
 		}
 		return nil
 	})
@@ -262,7 +290,7 @@ func usedBytes(t *testing.T, dir string) func(int) bool {
 // one at a time. The answers are what they were, because the index heals, or an
 // error says what is damaged.
 func TestPromiseEveryIndexBit(t *testing.T) {
-	dir, want := smallStore(t)
+	dir, want := smallStore(t, 0)
 	rng := rand.New(rand.NewPCG(5, 6))
 	files := []struct {
 		name  string

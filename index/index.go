@@ -40,10 +40,6 @@ const (
 // Index is the names, versions and frames of a store. It is safe for concurrent
 // use, by any number of processes. None of its methods may be called within a
 // function that View or Update runs: it could wait for itself.
-//
-// BUG(index): bbolt follows a damaged page number that points back at its own
-// page until the stack is full, which ends the process. Delete index.db then; it
-// is built anew.
 type Index struct {
 	store     *blob.Store
 	dir       folder

@@ -425,6 +425,10 @@ func (r *run) cut(t testing.TB, count int, seed uint64, stop bool) (states, bad 
 	for w := range uint64(2) {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, w))
+			defer func() {
+				for range jobs { // if a Fatal ended this one
+				}
+			}()
 			for j := range jobs {
 				var twice *rand.Rand
 				if r.d.drop == "" {
