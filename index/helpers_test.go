@@ -20,7 +20,12 @@ import (
 
 func newStore(t testing.TB) *blob.Store {
 	t.Helper()
-	s, err := blob.Create(filepath.Join(t.TempDir(), "store"), nil)
+	return newStoreIn(t, t.TempDir())
+}
+
+func newStoreIn(t testing.TB, dir string) *blob.Store {
+	t.Helper()
+	s, err := blob.Create(filepath.Join(dir, "store"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
