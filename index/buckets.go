@@ -18,7 +18,7 @@ type bucket string
 
 // The buckets. NUL parts texts, none of which holds one.
 const (
-	bucketMeta      bucket = "meta"      // keyState -> state
+	bucketMeta      bucket = "meta"      // keyState -> state, keyChain -> where the check of the journal goes on
 	bucketVersions  bucket = "versions"  // id -> JSON of the Version
 	bucketNames     bucket = "names"     // name NUL version -> id
 	bucketPaths     bucket = "paths"     // name/version/path -> pathValue
@@ -43,7 +43,7 @@ func allBuckets() []bucket {
 // linked says whether the entries of b are chained: each one's link names the
 // next key. The chain proves that what is not found is not there. A checksum
 // alone can't: a flipped bit in a page that leads to an entry hides it. Frames
-// and sketches are only hints, and meta has one entry that is always there.
+// and sketches are only hints, and what meta needs is always there.
 func (b bucket) linked() bool { return b != bucketMeta && b != bucketFrames && b != bucketSketches }
 
 const (

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heftstore/heft/blob"
@@ -53,6 +54,9 @@ type Index struct {
 	lock   *durable.Lock // exclusive only
 	own    *database     // exclusive only; nil while it has to be opened again
 	writer chan struct{} // exclusive only: orders the Updates
+
+	chained   atomic.Bool // a part of the journal was checked, see checkChain
+	chainSize int64       // of that part, in bytes
 }
 
 // errBehind says that the journal has more than the index.
@@ -83,7 +87,7 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 
 // openIn is Open for the store's folder, which it closes if it fails.
 func openIn(ctx context.Context, dir folder, store *blob.Store, opts Options) (*Index, error) {
-	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1)}
+	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1), chainSize: maxChain}
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
 	}
@@ -178,6 +182,10 @@ func (x *Index) View(ctx context.Context, fn func(*Tx) error) error {
 // as one journal record. They are durable when it returns without an error. If
 // fn returns an error or panics nothing has changed. If fn changes nothing,
 // nothing is recorded.
+//
+// The first Update that changes something also checks up to 16 MiB of the
+// journal, the next part in turn: damage there is a [*JournalError], and nothing
+// is written on top of it. [Index.CheckJournal] checks all of it.
 //
 // The errors are those of View and Update's own, if the record could not be
 // written. As with View, fn may be run twice. Updates run one after another,

@@ -97,6 +97,9 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 		if err := fn(tx); err != nil || tx.broken != nil || tx.corrupt != nil || len(tx.ops) == 0 {
 			return err
 		}
+		if err := x.checkChain(tx); err != nil {
+			return err
+		}
 		line, err = tx.finish(c)
 		return err
 	})
@@ -108,6 +111,9 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 	}
 	if err := appendRecord(x.dir, tx.state.pos.offset, line); err != nil {
 		return err
+	}
+	if tx.chained {
+		x.chained.Store(true)
 	}
 	if err := db.commit(btx); err != nil {
 		// The record is durable, so the change is made. Whoever looks next
