@@ -129,7 +129,7 @@ func (c *faultCase) try(t *testing.T, template, dir string, n int, disk error, s
 	o := c.mode
 	o.Now = clock()
 	var x *Index
-	fired := func() bool { return true }
+	var fired func() bool
 	if c.opened {
 		if x, err = openIn(ctx, d, s, o); err != nil {
 			return false, err

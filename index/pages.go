@@ -242,6 +242,10 @@ func (p *pages) header(id uint64, b []byte) (h header, room int64, err error) {
 	if uint64(h.overflow) >= p.high-id {
 		return h, 0, badPage(id, "it can't go on for %d pages", h.overflow)
 	}
+	// So that nothing is allocated for bytes that are not there.
+	if int64(id)+int64(h.overflow) >= p.size/p.unit {
+		return h, 0, badPage(id, "the file ends before it does, after %d bytes", p.size)
+	}
 	return h, (int64(h.overflow) + 1) * p.unit, nil
 }
 
