@@ -18,7 +18,7 @@ type bucket string
 
 // The buckets. NUL parts texts, none of which holds one.
 const (
-	bucketMeta      bucket = "meta"      // keyState -> state
+	bucketMeta      bucket = "meta"      // keyState -> state, keyChain -> where the check of the journal goes on
 	bucketVersions  bucket = "versions"  // id -> JSON of the Version
 	bucketNames     bucket = "names"     // name NUL version -> id
 	bucketPaths     bucket = "paths"     // name/version/path -> pathValue
@@ -43,7 +43,7 @@ func allBuckets() []bucket {
 // linked says whether the entries of b are chained: each one's link names the
 // next key. The chain proves that what is not found is not there. A checksum
 // alone can't: a flipped bit in a page that leads to an entry hides it. Frames
-// and sketches are only hints, and meta has one entry that is always there.
+// and sketches are only hints, and what meta needs is always there.
 func (b bucket) linked() bool { return b != bucketMeta && b != bucketFrames && b != bucketSketches }
 
 const (
@@ -124,13 +124,17 @@ func guard(fn func() error) (err error) {
 // returns is copied: nothing points into the memory map.
 type kv struct {
 	btx     *bolt.Tx      // nil once the transaction has ended
+	db      *database     // of btx
+	pages   *pages        // nil before the first call
 	writes  int           // calls of put and del so far
 	corrupt *CorruptError // the first damage found; from then on everything fails with it
 }
 
 type entry struct{ key, value []byte }
 
-func (s *kv) do(b bucket, fn func(*bolt.Bucket) error) error {
+// do runs fn with the bucket b, whose pages are sound where bbolt looks for key
+// and for the entries on both sides.
+func (s *kv) do(b bucket, key []byte, fn func(*bolt.Bucket) error) error {
 	if s.btx == nil {
 		return errDone
 	}
@@ -138,6 +142,9 @@ func (s *kv) do(b bucket, fn func(*bolt.Bucket) error) error {
 		return s.corrupt
 	}
 	err := guard(func() error {
+		if _, err := s.check(b, key); err != nil {
+			return err
+		}
 		bb := s.btx.Bucket([]byte(b))
 		if bb == nil {
 			return &CorruptError{Err: errors.New("bucket is missing")}
@@ -153,6 +160,17 @@ func (s *kv) do(b bucket, fn func(*bolt.Bucket) error) error {
 	return err
 }
 
+// check checks the pages that lead to key. It returns the last key for which
+// that is done.
+func (s *kv) check(b bucket, key []byte) (last []byte, err error) {
+	if s.pages == nil {
+		if s.pages, err = newPages(s.db, s.btx); err != nil {
+			return nil, err
+		}
+	}
+	return s.pages.check(b, key)
+}
+
 // damaged notes that the value of key, though its checksum is right, makes no
 // sense.
 func (s *kv) damaged(b bucket, key []byte, err error) error {
@@ -165,7 +183,7 @@ func (s *kv) get(b bucket, key []byte) (value []byte, err error) {
 	if string(key) < floor {
 		return nil, nil
 	}
-	err = s.do(b, func(bb *bolt.Bucket) error {
+	err = s.do(b, key, func(bb *bolt.Bucket) error {
 		if stored := bb.Get(key); stored != nil {
 			v, _, err := unseal(b, key, stored)
 			value = append([]byte{}, v...)
@@ -208,7 +226,7 @@ func around(b bucket, c *bolt.Cursor, key []byte) (before, found entry, err erro
 // put sets the value of key.
 func (s *kv) put(b bucket, key, value []byte) error {
 	s.writes++
-	return s.do(b, func(bb *bolt.Bucket) error {
+	return s.do(b, key, func(bb *bolt.Bucket) error {
 		key := bytes.Clone(key)
 		if !b.linked() {
 			return bb.Put(key, seal(b, key, value, [linkSize]byte{}))
@@ -232,7 +250,7 @@ func (s *kv) put(b bucket, key, value []byte) error {
 // del removes key, which must be there.
 func (s *kv) del(b bucket, key []byte) error {
 	s.writes++
-	return s.do(b, func(bb *bolt.Bucket) error {
+	return s.do(b, key, func(bb *bolt.Bucket) error {
 		if !b.linked() {
 			return bb.Delete(key)
 		}
@@ -257,13 +275,20 @@ func (s *kv) del(b bucket, key []byte) error {
 // page returns up to most entries from the key from on that begin with prefix,
 // and whether there are no more.
 func (s *kv) page(b bucket, from, prefix []byte, most int) (es []entry, end bool, err error) {
-	err = s.do(b, func(bb *bolt.Bucket) error {
+	err = s.do(b, from, func(bb *bolt.Bucket) error {
 		c := bb.Cursor()
 		if _, _, err := around(b, c, from); err != nil {
 			return err
 		}
+		var checked []byte // up to this key
 		k, v := c.Seek(from)
 		for len(es) < most {
+			if k != nil && bytes.Compare(k, checked) > 0 {
+				var err error
+				if checked, err = s.check(b, k); err != nil {
+					return err
+				}
+			}
 			if k == nil || !bytes.HasPrefix(k, prefix) {
 				end = true
 				return nil

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,12 +20,26 @@ const (
 	databaseNew  = "index.db.new"
 )
 
+// folder is the store's folder. Tests put something between a *durable.Dir and
+// the Index, to see and to fail what it does.
+type folder interface {
+	durable.FS
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+	Lock(ctx context.Context, name string, mode durable.LockMode) (*durable.Lock, error)
+}
+
+// watcher is a folder that is told of the databases that are opened in it.
+type watcher interface {
+	watch(db *database)
+}
+
 // database is an open index.db. bbolt's own lock on it is a backstop: the side
 // file's orders everything.
 type database struct {
 	bolt *bolt.DB
-	file *os.File    // bbolt's handle
-	info fs.FileInfo // of file: says whether a damaged one was replaced since
+	file *os.File     // bbolt's handle
+	info fs.FileInfo  // of file: says whether a damaged one was replaced since
+	sync func() error // of bbolt: for a database that does not sync its commits
 	// stuck: bbolt panicked while it held its own locks, and its Close would
 	// wait for them for ever.
 	stuck atomic.Bool
@@ -43,19 +58,19 @@ func (d *damage) Unwrap() error { return d.CorruptError }
 
 // openReader opens index.db for reading: fs.ErrNotExist if there is none, and
 // *damage.
-func openReader(dir *durable.Dir) (*database, error) {
+func openReader(dir folder) (*database, error) {
 	return openDatabase(dir, databaseName, os.O_RDONLY, &bolt.Options{ReadOnly: true})
 }
 
 // openWriter opens index.db for both: fs.ErrNotExist if there is none, and
 // *damage.
-func openWriter(dir *durable.Dir) (*database, error) {
+func openWriter(dir folder) (*database, error) {
 	return openDatabase(dir, databaseName, os.O_RDWR, &bolt.Options{})
 }
 
 // createDatabase makes an empty one under the name databaseNew. Nothing of it is
 // synced before finish.
-func createDatabase(dir *durable.Dir) (*database, error) {
+func createDatabase(dir folder) (*database, error) {
 	if err := dir.Remove(databaseNew); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("index: making %s: %w", databaseName, err)
 	}
@@ -69,7 +84,7 @@ func createDatabase(dir *durable.Dir) (*database, error) {
 	return db, nil
 }
 
-func openDatabase(dir *durable.Dir, name string, flag int, opts *bolt.Options) (*database, error) {
+func openDatabase(dir folder, name string, flag int, opts *bolt.Options) (*database, error) {
 	db := new(database)
 	// The lock is free unless somebody else looks at the file: a second is for
 	// a backup or a person with bbolt's own tool.
@@ -85,6 +100,8 @@ func openDatabase(dir *durable.Dir, name string, flag int, opts *bolt.Options) (
 		if db.info, err = f.Stat(); err == nil && flag&os.O_CREATE == 0 && db.info.Size() == 0 {
 			// bbolt would take it for a new one.
 			err = &CorruptError{Err: errors.New("the file is empty")}
+		} else if err == nil && flag&os.O_RDWR != 0 && db.info.Size() > 0 {
+			err = checkFreelist(f, db.info.Size())
 		}
 		return f, err
 	}
@@ -93,6 +110,10 @@ func openDatabase(dir *durable.Dir, name string, flag int, opts *bolt.Options) (
 		return err
 	})
 	if err == nil {
+		db.sync = db.bolt.Sync
+		if w, ok := dir.(watcher); ok {
+			w.watch(db)
+		}
 		return db, nil
 	}
 	if db.file != nil {
@@ -172,7 +193,7 @@ func (db *database) write(fn func(*kv) error) error {
 		return err
 	}
 	defer db.rollback(btx)
-	s := &kv{btx: btx}
+	s := &kv{btx: btx, db: db}
 	err = fn(s)
 	if s.corrupt != nil {
 		return &damage{s.corrupt, db.info}
@@ -190,7 +211,7 @@ func (db *database) state() (st state, err error) {
 		return st, err
 	}
 	defer db.rollback(btx)
-	s := &kv{btx: btx}
+	s := &kv{btx: btx, db: db}
 	if st, err = s.state(); s.corrupt != nil {
 		err = &damage{s.corrupt, db.info}
 	}

@@ -115,6 +115,11 @@ func orNothing(id uuid.UUID) string {
 	return id.String()
 }
 
+// ErrLostRecords says that the journal ends before what was acknowledged: it is
+// an older one, such as a backup's, or it was cut. The error is a
+// [*JournalError].
+var ErrLostRecords = errors.New("acknowledged records are missing at its end")
+
 // JournalError says that the journal is damaged, or that acknowledged records
 // are missing from it. heft never repairs that: what the names were is only
 // known to a backup.
@@ -125,6 +130,9 @@ type JournalError struct {
 }
 
 func (e *JournalError) Error() string {
+	if errors.Is(e.Err, ErrLostRecords) {
+		return fmt.Sprintf("index: journal ends at byte %d, before record %d: %v: restore the newest journal that there is, then run heft repair", e.Offset, e.Seq, e.Err)
+	}
 	return fmt.Sprintf("index: journal is damaged at byte %d, record %d: %v: restore the journal from a backup", e.Offset, e.Seq, e.Err)
 }
 

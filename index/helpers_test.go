@@ -20,7 +20,12 @@ import (
 
 func newStore(t testing.TB) *blob.Store {
 	t.Helper()
-	s, err := blob.Create(filepath.Join(t.TempDir(), "store"), nil)
+	return newStoreIn(t, t.TempDir())
+}
+
+func newStoreIn(t testing.TB, dir string) *blob.Store {
+	t.Helper()
+	s, err := blob.Create(filepath.Join(dir, "store"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,9 +215,18 @@ func sameDump(t testing.TB, got, want map[string]string) {
 }
 
 // answers returns what every reading method says.
-func answers(t testing.TB, x *Index) (out []string) {
+func answers(t testing.TB, x *Index) []string {
 	t.Helper()
-	err := x.View(t.Context(), func(tx *Tx) error {
+	out, err := allAnswers(t, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func allAnswers(t testing.TB, x *Index) (out []string, err error) {
+	t.Helper()
+	err = x.View(t.Context(), func(tx *Tx) error {
 		out = nil
 		add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 		add("applied %d", tx.Applied())
@@ -295,8 +309,5 @@ func answers(t testing.TB, x *Index) (out []string) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return out, err
 }

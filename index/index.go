@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heftstore/heft/blob"
@@ -34,19 +35,19 @@ type Options struct {
 	Now func() int64
 }
 
-// lockName is the side file that orders transactions.
-const lockName = "index.lock"
+const (
+	// lockName is the side file that orders transactions.
+	lockName = "index.lock"
+	// createName is the side file that orders the creations of the journal.
+	createName = "journal.lock"
+)
 
 // Index is the names, versions and frames of a store. It is safe for concurrent
 // use, by any number of processes. None of its methods may be called within a
 // function that View or Update runs: it could wait for itself.
-//
-// BUG(index): bbolt follows a damaged page number that points back at its own
-// page until the stack is full, which ends the process. Delete index.db then; it
-// is built anew.
 type Index struct {
 	store     *blob.Store
-	dir       *durable.Dir
+	dir       folder
 	log       *slog.Logger
 	now       func() int64
 	exclusive bool
@@ -58,6 +59,9 @@ type Index struct {
 	own    *database     // exclusive only; nil while it has to be opened again
 	aside  aside         // where this user can't write
 	writer chan struct{} // exclusive only: orders the Updates
+
+	chained   atomic.Bool // a part of the journal was checked, see checkChain
+	chainSize int64       // of that part, in bytes
 }
 
 // errBehind says that the journal has more than the index.
@@ -89,7 +93,12 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 	}
 	dir.SetAccess(store.Access())
 	dir.SetPatience(opts.Patience)
-	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1)}
+	return openIn(ctx, dir, store, opts)
+}
+
+// openIn is Open for the store's folder, which it closes if it fails.
+func openIn(ctx context.Context, dir folder, store *blob.Store, opts Options) (*Index, error) {
+	x := &Index{store: store, dir: dir, log: opts.Logger, now: opts.Now, exclusive: opts.Exclusive, writer: make(chan struct{}, 1), chainSize: maxChain}
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,38 +112,50 @@ func Open(ctx context.Context, store *blob.Store, o *Options) (*Index, error) {
 }
 
 func (x *Index) open(ctx context.Context) error {
-	_, lockErr := x.dir.Stat(lockName)
-	_, err := x.dir.Stat(journalName)
-	if x.exclusive || errors.Is(err, fs.ErrNotExist) {
+	if err := x.createIfNew(ctx); err != nil {
+		return err
+	}
+	if x.exclusive {
 		lock, err := x.dir.Lock(ctx, lockName, durable.Exclusive)
 		if err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
-		err = x.createIfNew(ctx, lockErr == nil)
-		if err != nil || !x.exclusive {
-			err = errors.Join(err, lock.Unlock())
-		} else {
-			x.lock = lock
-		}
-		if err != nil {
-			return err
-		}
-	} else if err != nil {
-		return fmt.Errorf("index: %w", err)
+		x.lock = lock
 	}
 	return x.View(ctx, func(*Tx) error { return nil })
 }
 
 // createIfNew makes the journal of a store that has neither that nor index.db.
-// The caller holds the exclusive lock. A store that was opened before and has
-// blobs has lost its journal: a new one would make that loss final.
-func (x *Index) createIfNew(ctx context.Context, openedBefore bool) error {
+// A store that was opened before and has blobs has lost its journal: a new one
+// would make that loss final.
+func (x *Index) createIfNew(ctx context.Context) (err error) {
+	// Only who has seen a durable journal makes lockName, so that a creation
+	// that was cut off is not taken for a loss.
+	_, lockErr := x.dir.Stat(lockName)
+	switch _, err := x.dir.Stat(journalName); {
+	case err == nil && lockErr == nil:
+		return nil
+	case err == nil:
+		if err := x.dir.SyncDir("."); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("index: %w", err)
+	}
+	lock, err := x.dir.Lock(ctx, createName, durable.Exclusive)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	for _, name := range []string{journalName, databaseName} {
-		if _, err := x.dir.Stat(name); !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if _, err := x.dir.Stat(name); err == nil {
+			return nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("index: %w", err)
 		}
 	}
-	if openedBefore {
+	if lockErr == nil {
 		for _, err := range x.store.All(ctx) {
 			if err != nil {
 				return fmt.Errorf("index: %w", err)
@@ -179,6 +200,10 @@ func (x *Index) View(ctx context.Context, fn func(*Tx) error) error {
 // as one journal record. They are durable when it returns without an error. If
 // fn returns an error or panics nothing has changed. If fn changes nothing,
 // nothing is recorded.
+//
+// The first Update that changes something also checks up to 16 MiB of the
+// journal, the next part in turn: damage there is a [*JournalError], and nothing
+// is written on top of it. [Index.CheckJournal] checks all of it.
 //
 // The errors are those of View and Update's own, if the record could not be
 // written. As with View, fn may be run twice. Updates run one after another,

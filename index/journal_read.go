@@ -70,7 +70,7 @@ func readJournal(fsys durable.FS, store uuid.UUID, from position, applied, to in
 
 // lostRecords is the error for a journal that ends before what was acknowledged.
 func lostRecords(size int64, seq uint64, want int64) error {
-	return &JournalError{Offset: size, Seq: seq, Err: fmt.Errorf("it ends here, but %d bytes were acknowledged", want)}
+	return &JournalError{Offset: size, Seq: seq, Err: fmt.Errorf("%w: %d bytes of %d", ErrLostRecords, size, want)}
 }
 
 func (r *journalReader) close() error { return r.file.Close() }
@@ -79,21 +79,30 @@ func (r *journalReader) broken(err error) error {
 	return &JournalError{Offset: r.pos.offset, Seq: r.pos.next, Err: err}
 }
 
-// next returns the next record; io.EOF at the end, which may be a torn append.
-func (r *journalReader) next() (*Record, error) {
+// sum reads the next line and returns its hash; io.EOF at the end, which may be
+// a torn append.
+func (r *journalReader) sum() (sum blob.Digest, err error) {
 	reason := r.readLine()
 	if reason == io.EOF {
-		return nil, io.EOF
+		return sum, io.EOF
 	}
-	var sum blob.Digest
 	if reason == nil {
 		sum, reason = checkLine(r.line)
 	}
 	switch {
 	case errors.Is(reason, errHash), errors.Is(reason, errNewline), errors.Is(reason, errLong):
-		return nil, r.bad(reason)
+		return sum, r.bad(reason)
 	case reason != nil:
-		return nil, fmt.Errorf("index: reading the journal at byte %d: %w", r.pos.offset, reason)
+		return sum, fmt.Errorf("index: reading the journal at byte %d: %w", r.pos.offset, reason)
+	}
+	return sum, nil
+}
+
+// next returns the next record; io.EOF at the end, which may be a torn append.
+func (r *journalReader) next() (*Record, error) {
+	sum, err := r.sum()
+	if err != nil {
+		return nil, err
 	}
 	rec, err := r.decode()
 	if err != nil {

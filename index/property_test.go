@@ -36,7 +36,7 @@ func TestKVProperty(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.rollback(btx)
-		s := &kv{btx: btx}
+		s := &kv{btx: btx, db: db}
 		keys := rapid.StringMatching(`[a-c]{1,3}`)
 		t.Repeat(map[string]func(*rapid.T){
 			"put": func(t *rapid.T) {

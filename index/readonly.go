@@ -57,7 +57,7 @@ func (x *Index) viewAside(ctx context.Context, fn func(*Tx) error) error {
 		if _, ok := err.(*damage); ok { //nolint:errorlint // healing asks for the bare one
 			return err
 		}
-		return fmt.Errorf("index: the store %s is read-only for this user and its index is behind the journal; in a private copy: %w; or have somebody who may write to the store list it once", x.dir.Path(), err)
+		return fmt.Errorf("index: the store %s is read-only for this user and its index is behind the journal; in a private copy: %w; or have somebody who may write to the store list it once", x.store.Dir(), err)
 	}
 	return x.read(ctx, db, anyway, fn)
 }
@@ -128,7 +128,7 @@ func (x *Index) makeCopy(ctx context.Context) (err error) {
 func copyOptions() *bolt.Options { return &bolt.Options{NoSync: true, NoGrowSync: true} }
 
 // copyDatabase copies index.db: fs.ErrNotExist if there is none, and *damage.
-func copyDatabase(from, to *durable.Dir) error {
+func copyDatabase(from folder, to *durable.Dir) error {
 	db, err := openReader(from) // holds bbolt's lock
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func asReader(t *testing.T, dir string) string {
 	}
 	chmod(t, dir, 0o555, 0o444)
 	defer chmod(t, dir, 0o700, 0o600)
-	before := listing(t, dir)
+	before := listed(t, dir)
 	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+strings.Split(t.Name(), "/")[0]+"$")
 	cmd.Dir = place
 	cmd.Env = append(os.Environ(), readerDir+"="+dir, "TMPDIR="+temp, "HOME="+temp)
@@ -75,7 +75,7 @@ func asReader(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if after := listing(t, dir); !slices.Equal(before, after) {
+	if after := listed(t, dir); !slices.Equal(before, after) {
 		t.Errorf("the store was changed:\n%v\n%v", before, after)
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
@@ -109,7 +109,7 @@ func chmod(t *testing.T, dir string, folder, file fs.FileMode) {
 }
 
 // listing returns what a folder holds: names, sizes and times.
-func listing(t *testing.T, dir string) (out []string) {
+func listed(t *testing.T, dir string) (out []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {

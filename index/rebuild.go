@@ -101,7 +101,7 @@ func (x *Index) buildTo(ctx context.Context, before func() error) error {
 		return err
 	}
 	// The only sync: until its name changes the file means nothing.
-	if err = errors.Join(db.bolt.Sync(), db.close()); err == nil {
+	if err = errors.Join(db.sync(), db.close()); err == nil {
 		err = before()
 	}
 	if err == nil {
@@ -287,7 +287,7 @@ func (tx *Tx) replay(rec *Record, at position) error {
 // batch runs fn in a write transaction that leaves no record.
 func (x *Index) batch(ctx context.Context, db *database, fn func(*Tx) error) error {
 	return db.write(func(s *kv) error {
-		tx := x.newTx(ctx, s.btx)
+		tx := x.newTx(ctx, db, s.btx)
 		tx.update = true
 		err := fn(tx)
 		s.corrupt = tx.corrupt

@@ -10,9 +10,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-func (x *Index) newTx(ctx context.Context, btx *bolt.Tx) *Tx {
+func (x *Index) newTx(ctx context.Context, db *database, btx *bolt.Tx) *Tx {
 	return &Tx{
-		kv: kv{btx: btx}, ctx: ctx, store: x.store, dir: x.dir, now: x.now(),
+		kv: kv{btx: btx, db: db}, ctx: ctx, store: x.store, dir: x.dir, now: x.now(),
 		known: map[blob.Digest]blob.Info{}, gone: map[blob.Digest]bool{},
 	}
 }
@@ -47,7 +47,7 @@ func (x *Index) read(ctx context.Context, db *database, check func(position) err
 		return err
 	}
 	defer db.rollback(btx)
-	tx := x.newTx(ctx, btx)
+	tx := x.newTx(ctx, db, btx)
 	return tx.run(db, func(tx *Tx) error {
 		if tx.state, err = x.load(&tx.kv); err != nil {
 			return err
@@ -87,7 +87,7 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 		return err
 	}
 	defer db.rollback(btx)
-	tx := x.newTx(ctx, btx)
+	tx := x.newTx(ctx, db, btx)
 	tx.update = true
 	var line []byte
 	err = tx.run(db, func(tx *Tx) error {
@@ -95,6 +95,9 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 			return err
 		}
 		if err := fn(tx); err != nil || tx.broken != nil || tx.corrupt != nil || len(tx.ops) == 0 {
+			return err
+		}
+		if err := x.checkChain(tx); err != nil {
 			return err
 		}
 		line, err = tx.finish(c)
@@ -108,6 +111,9 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 	}
 	if err := appendRecord(x.dir, tx.state.pos.offset, line); err != nil {
 		return err
+	}
+	if tx.chained {
+		x.chained.Store(true)
 	}
 	if err := db.commit(btx); err != nil {
 		// The record is durable, so the change is made. Whoever looks next

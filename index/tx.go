@@ -25,16 +25,17 @@ import (
 // whole transaction fails, whatever the function returns.
 type Tx struct {
 	kv
-	ctx    context.Context // of the call of View or Update that the Tx lives within
-	store  *blob.Store
-	dir    durable.FS
-	state  state
-	now    int64
-	ops    []Op
-	broken error // of a write that was made in part
-	update bool
-	known  map[blob.Digest]blob.Info // blobs that were seen in the store
-	gone   map[blob.Digest]bool      // blobs that were looked for in vain, as holders of frames
+	ctx     context.Context // of the call of View or Update that the Tx lives within
+	store   *blob.Store
+	dir     durable.FS
+	state   state
+	now     int64
+	ops     []Op
+	broken  error // of a write that was made in part
+	update  bool
+	chained bool                      // a part of the journal was checked
+	known   map[blob.Digest]blob.Info // blobs that were seen in the store
+	gone    map[blob.Digest]bool      // blobs that were looked for in vain, as holders of frames
 }
 
 var errView = errors.New("index: a view can't change anything: use Update")
