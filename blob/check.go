@@ -19,6 +19,11 @@ func (s *Store) Check(ctx context.Context, d Digest) (err error) {
 		return asCorrupt(err, d, d, -1)
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	return s.checkFile(ctx, f)
+}
+
+// checkFile is Check of an open file.
+func (s *Store) checkFile(ctx context.Context, f *file) error {
 	buf := s.frame()
 	defer s.frames.Put(buf)
 	for i := range f.table.Rows {
@@ -29,7 +34,7 @@ func (s *Store) Check(ctx context.Context, d Digest) (err error) {
 			return err
 		}
 		if _, err := f.stored(uint32(i), buf[:]); err != nil {
-			return asCorrupt(err, d, d, f.starts[i])
+			return asCorrupt(err, f.digest, f.digest, f.starts[i])
 		}
 	}
 	return nil
@@ -68,5 +73,5 @@ func (b *Batch) Adopt(ctx context.Context, d Digest) (info Info, err error) {
 	info.Known = true
 	b.rely(d)
 	b.rely(info.Donors...)
-	return info, nil
+	return info, b.protect(ctx, info)
 }

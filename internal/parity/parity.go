@@ -60,6 +60,9 @@ const (
 	// listRows is how many rows the list has at most: as many are its parity.
 	listRows = maxRows / 2
 
+	// tailSize is how many bytes at the end of a file tell which one it is.
+	tailSize = 128
+
 	// align divides where every block begins.
 	align = 256
 
@@ -88,6 +91,7 @@ func (e *BeyondError) Error() string {
 type shape struct {
 	size    int64 // of the file
 	sum     [32]byte
+	tail    [sumSize]byte // hash of its last bytes
 	shard   int
 	columns int64
 	rows    int // of the file
@@ -186,7 +190,7 @@ func (s *shape) appendHead(b []byte, number int64) []byte {
 	b = binary.LittleEndian.AppendUint16(b, uint16(s.extra))
 	b = append(b, byte(s.percent), 0)
 	b = binary.LittleEndian.AppendUint16(b, uint16(s.block))
-	return append(b, make([]byte, 8)...)
+	return append(b, s.tail[:]...)
 }
 
 // appendBlock appends a whole block.
@@ -221,7 +225,7 @@ func parseBlock(b []byte) (s shape, number int64, err error) {
 	if size == 0 || size > math.MaxInt64/4 {
 		return s, 0, &Error{fmt.Sprintf("a file of %d bytes", size)}
 	}
-	s.size, s.sum = int64(size), [32]byte(b[24:56])
+	s.size, s.sum, s.tail = int64(size), [32]byte(b[24:56]), [sumSize]byte(b[72:80])
 	s.shard, s.columns, s.rows, s.extra, s.percent = int(u32(56)), u32(60), u16(64), u16(66), int(b[68])
 	number = u32(12)
 	switch n := int64(s.rows) * s.columns; {

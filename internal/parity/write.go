@@ -26,6 +26,9 @@ func Write(ctx context.Context, w io.WriterAt, src io.ReaderAt, size int64, perc
 	if s.sum, err = sumOf(ctx, src, size); err != nil {
 		return 0, err
 	}
+	if s.tail, err = tailOf(src, size); err != nil {
+		return 0, err
+	}
 	sums, err := writeShards(ctx, w, src, &s)
 	if err != nil {
 		return 0, err
@@ -50,6 +53,16 @@ func sumOf(ctx context.Context, src io.ReaderAt, size int64) (sum [32]byte, err 
 	}
 	h.Sum(sum[:0])
 	return sum, nil
+}
+
+// tailOf returns the hash of the last bytes of a file of size bytes.
+func tailOf(src io.ReaderAt, size int64) (sum [sumSize]byte, err error) {
+	var buf [tailSize]byte
+	p := buf[:min(size, tailSize)]
+	if err := readAll(src, p, size-int64(len(p))); err != nil {
+		return sum, err
+	}
+	return shardSum(p), nil
 }
 
 // readAll fills p.
