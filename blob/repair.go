@@ -126,23 +126,24 @@ func (s *Store) damagedFile(ctx context.Context, d Digest, p *parityFile) (*rema
 }
 
 // scan opens the file name and compares it with the parity of the blob d.
-func (s *Store) scan(ctx context.Context, d Digest, name string, p *parityFile) (src *remains, err error) {
-	src = &remains{}
-	if src.f, err = s.fsys.Open(name); err != nil {
+func (s *Store) scan(ctx context.Context, d Digest, name string, p *parityFile) (*remains, error) {
+	f, err := s.fsys.Open(name)
+	if err != nil {
 		return nil, fmt.Errorf("blob: opening %s: %w", name, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, src.f.Close())
-		}
-	}()
-	if src.info, err = src.f.Stat(); err != nil {
-		return nil, fmt.Errorf("blob: %w", err)
+	src := &remains{f: f}
+	if src.info, err = f.Stat(); err == nil {
+		src.damage, err = p.Scan(ctx, f, src.info.Size())
 	}
-	if src.damage, err = p.Scan(ctx, src.f, src.info.Size()); err != nil {
-		return nil, fmt.Errorf("blob: reading %s: %w", d, err)
+	if err != nil {
+		err = fmt.Errorf("blob: reading %s: %w", d, err)
+	} else {
+		err = asBeyond(src.damage.Err(), d, src.damage.Shards)
 	}
-	return src, asBeyond(src.damage.Err(), d, src.damage.Shards)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return src, nil
 }
 
 // asBeyond gives an error of parity the blob's name.
