@@ -17,6 +17,10 @@ const (
 	MaxParity = parity.MaxPercent
 )
 
+// ParitySize returns the size of the parity file, in bytes, for a blob's file of
+// stored bytes. It is 0 for a percentage or size that there is not.
+func ParitySize(stored int64, percent int) int64 { return parity.Size(stored, percent) }
+
 // ErrNoParity says that a blob has no parity that is of its file as it is. It
 // wraps fs.ErrNotExist.
 var ErrNoParity = fmt.Errorf("blob: no parity: %w", fs.ErrNotExist)

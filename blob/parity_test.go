@@ -198,6 +198,16 @@ func TestPutWithParity(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
+	// What a donor needs of others counts too.
+	if err := errors.Join(s.RemoveParity(t.Context(), a), s.RemoveParity(t.Context(), b)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Batch().protect(t.Context(), Info{Digest: c.Digest, Donors: []Digest{b}}); err != nil {
+		t.Fatal(err)
+	}
+	parityOf(t, s, b)
+	parityOf(t, s, a)
+	addParity(t, s, a, 7)
 	put(t, s, states[0])
 	if p := parityOf(t, s, a); p.Percent != 7 {
 		t.Errorf("a parity that was there was replaced: %+v", p)

@@ -33,6 +33,7 @@ type app struct {
 
 	compression blob.Compression // of what this command stores
 	sha256      bool             // of what is put
+	parity      int              // percent, of what this command stores; 0 is none
 	started     bool             // a verb runs: errors before that are about usage
 }
 
@@ -73,7 +74,7 @@ func (a *app) options() *registry.Options {
 	if actor == "" {
 		actor = os.Getenv("HEFT_ACTOR")
 	}
-	return &registry.Options{Actor: actor, Compression: a.compression, SHA256: a.sha256}
+	return &registry.Options{Actor: actor, Compression: a.compression, SHA256: a.sha256, Parity: a.parity}
 }
 
 // open opens the store, which must exist. The caller closes it.

@@ -82,6 +82,7 @@ Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 corrupt,
 		newDiffCmd(a),
 		newVerifyCmd(a),
 		newStatsCmd(a),
+		newParityCmd(a),
 		newRmCmd(a),
 	)
 	add(groupMove,

@@ -119,6 +119,16 @@ func shapeOf(size int64, percent int) shape {
 	return s
 }
 
+// Size returns the size of the parity that Write makes of a file of size bytes,
+// and 0 for what Write refuses.
+func Size(size int64, percent int) int64 {
+	if size < 1 || percent < MinPercent || percent > MaxPercent {
+		return 0
+	}
+	s := shapeOf(size, percent)
+	return s.total()
+}
+
 func ceil(a, b int64) int64 {
 	n := a / b
 	if n*b < a {

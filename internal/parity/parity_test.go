@@ -237,6 +237,31 @@ func TestRuns(t *testing.T) {
 
 func isBeyond(err error) (*BeyondError, bool) { return errors.AsType[*BeyondError](err) }
 
+// TestSeveralBands has a file that does not fit into memory at once, and whose
+// last row is not full.
+func TestSeveralBands(t *testing.T) {
+	content := randomBytes(15, 17<<20+77)
+	par := protect(t, content, 5)
+	f := open(t, par)
+	if b := newBand(&f.shape); int64(b.count) >= f.columns || f.shards()%f.columns == 0 {
+		t.Fatalf("a band of %d columns, of %d; %d shards", b.count, f.columns, f.shards())
+	}
+	rng := rand.New(rand.NewPCG(3, 3))
+	damaged := clone(content)
+	for c := range f.columns {
+		rows := []int{f.rows - 1, f.rows - 2} // the last ones, and the same in neighbours
+		for _, r := range append(rows, rng.Perm(f.rows - 2)[:int(c)%(f.extra-1)]...) {
+			if i := int64(r)*f.columns + c; i < f.shards() {
+				spoil(damaged, i, f.shard, rng)
+			}
+		}
+	}
+	got, d, err := repair(t, par, damaged)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 func beyond(err error, bad, budget int) bool {
 	e, ok := errors.AsType[*BeyondError](err)
 	return ok && e.Bad == bad && e.Budget == budget
