@@ -251,7 +251,7 @@ func (b *bufferAt) WriteAt(p []byte, off int64) (int, error) {
 // them; and beyond it, which is said and changes nothing.
 func TestPromiseParityRepairs(t *testing.T) {
 	t.Parallel()
-	times := promise.Times(60, 4000)
+	times := promise.Times(60, 2000)
 	rng := rand.New(rand.NewPCG(8, 8))
 	repaired, beyond := 0, 0
 	for i := range times {

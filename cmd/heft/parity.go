@@ -29,7 +29,7 @@ func newParityCmd(a *app) *cobra.Command {
 		Long: `List how the blobs of versions are protected by parity, or of the whole store;
 with --set give them parity, with --remove take it away.
 
-Parity of 5% takes about 5.4% of a blob's file, of very small ones more than
+Parity of 5% takes about 5.8% of a blob's file, of very small ones more than
 all of it. It rebuilds any damage, to the last byte, of up to that share of the
 file in one run, and of some less where it is scattered.
 

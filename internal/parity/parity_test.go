@@ -474,8 +474,11 @@ func TestForgedBlocks(t *testing.T) {
 		}
 	}
 	// A list that the file has no room for is not allocated.
-	s := shapeOf(1<<40, 100)
+	s := shape{size: 128 * (1<<32 - 1) * maxShard, shard: maxShard, columns: 1<<32 - 1, rows: 128, extra: 128, percent: 100, block: largeBlock}
 	b := s.appendBlock(nil, 0, make([]byte, s.list().part))
+	if _, _, err := parseBlock(b); err != nil {
+		t.Fatal(err)
+	}
 	_, err := Open(at(b), int64(len(b)))
 	if _, ok := errors.AsType[*Error](err); !ok {
 		t.Errorf("a block of a huge file: %v", err)
@@ -513,6 +516,28 @@ func TestFindsAnyBlock(t *testing.T) {
 	_, err := Open(at(broken), int64(len(broken)))
 	if _, ok := errors.AsType[*Error](err); !ok {
 		t.Errorf("less than half of the blocks: %v", err)
+	}
+}
+
+// TestMisplacedBlocks has whole blocks where they don't belong: of another place
+// in the list, and of another file.
+func TestMisplacedBlocks(t *testing.T) {
+	content := randomBytes(13, 60_000)
+	par, other := protect(t, content, 5), protect(t, randomBytes(14, 60_000), 5)
+	f := open(t, par)
+	if l := f.list(); l.rows < 4 || len(other) != len(par) {
+		t.Fatalf("%+v", l)
+	}
+	for name, change := range map[string]func(b []byte){
+		"exchanged":  func(b []byte) { copy(b[512:1024], par[1024:]); copy(b[1024:1536], par[512:]) },
+		"of another": func(b []byte) { copy(b[512:1024], other[512:]) },
+	} {
+		broken := clone(par)
+		change(broken)
+		g := open(t, broken)
+		if g.Whole() || !slices.Equal(g.sums, f.sums) {
+			t.Errorf("%s: %+v", name, g.blocks)
+		}
 	}
 }
 
