@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -104,6 +106,25 @@ func TestParity(t *testing.T) {
 				t.Errorf("%s: %+v", d, p)
 			}
 		}
+	}
+}
+
+// TestRemoveParityOfAMissingBlob has a parity whose blob is gone.
+func TestRemoveParityOfAMissingBlob(t *testing.T) {
+	r := newRegistry(t)
+	info, err := r.store.Put(t.Context(), bytes.NewReader([]byte("no version has it")))
+	must(t, err)
+	protections(t, r.SetParity(t.Context(), 5))
+	d := info.Digest
+	must(t, os.Remove(filepath.Join(r.Dir(), "blobs", d.String()[:2], d.String())))
+	if p := protections(t, r.Parity(t.Context()))[d]; p.Parity.Percent != 5 || !errors.Is(p.Err, blob.ErrNotFound) {
+		t.Errorf("%+v", p)
+	}
+	if p := protections(t, r.RemoveParity(t.Context()))[d]; !p.Changed || p.Err != nil {
+		t.Errorf("%+v", p)
+	}
+	if p, left := protections(t, r.Parity(t.Context()))[d]; left {
+		t.Errorf("%+v", p)
 	}
 }
 
