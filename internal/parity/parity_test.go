@@ -425,7 +425,7 @@ func TestShapes(t *testing.T) {
 			if size <= 128<<30 && memory > 56<<20 {
 				t.Errorf("%d bytes, %d%%: needs %d MiB", size, percent, memory>>20)
 			}
-			if over := s.total() - size*int64(percent)/100; size >= 8<<20 && over > size/100+int64(s.columns)*4096 {
+			if over := s.total() - size*int64(percent)/100; size >= 8<<20 && over > size/100+s.columns*4096 {
 				t.Errorf("%d bytes, %d%%: takes %d more", size, percent, over)
 			}
 		}
