@@ -183,6 +183,9 @@ func (w *Writer) Commit(want Digest) (info Info, err error) {
 		return Info{}, &MismatchError{Want: want, Got: d}
 	}
 	info, err = w.publish(d)
+	if err == nil {
+		err = w.batch.protect(w.ctx, info)
+	}
 	if err != nil {
 		return Info{}, err
 	}

@@ -35,6 +35,11 @@ type Options struct {
 	// Model.SHA256.
 	SHA256 bool
 
+	// Parity, from blob.MinParity to blob.MaxParity, makes for each blob that is
+	// registered from now on, and for each that it borrows from, a parity file
+	// of that percentage of its file, unless it has one. 0 makes none.
+	Parity int
+
 	// Workers is how many frames are encoded or decoded at once; 0 is one a
 	// CPU, at most 16.
 	Workers int
@@ -127,7 +132,7 @@ func start(ctx context.Context, opts *Options, open func(*blob.Options) (*blob.S
 		r.now = func() int64 { return time.Now().UnixMicro() }
 	}
 	store, err := open(&blob.Options{
-		Compression: o.Compression, Workers: o.Workers, Known: r.known, Similar: r.similar,
+		Compression: o.Compression, Parity: o.Parity, Workers: o.Workers, Known: r.known, Similar: r.similar,
 		Logger: o.Logger, Access: o.Access, Patience: o.Patience,
 	})
 	if err != nil {

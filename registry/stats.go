@@ -18,6 +18,7 @@ type Stats struct {
 	Logical  int64        `json:"logical"` // bytes of all versions' files, as if nothing were shared
 	Unique   int64        `json:"unique"`  // plain bytes of the distinct files among them
 	Stored   int64        `json:"stored"`  // bytes in blobs/
+	Parity   int64        `json:"parity"`  // bytes in parity/
 	Parts    blob.Parts   `json:"parts"`   // how the versions' distinct files are stored
 	PerModel []ModelStats `json:"per_model"`
 }
@@ -66,7 +67,8 @@ func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 		s.Blobs++
 		s.Stored += size
 	}
-	return s, nil
+	s.Parity, err = r.store.ParityStored(ctx)
+	return s, named(err)
 }
 
 // stats counts all but the blobs; stored is what the index says of those.

@@ -35,6 +35,7 @@ type app struct {
 	compression blob.Compression // of what this command stores
 	sha256      bool             // of what is put
 	access      blob.Access      // of a store that this command makes
+	parity      int              // percent, of what this command stores; 0 is none
 	started     bool             // a verb runs: errors before that are about usage
 }
 
@@ -76,7 +77,7 @@ func (a *app) options() *registry.Options {
 		actor = os.Getenv("HEFT_ACTOR")
 	}
 	return &registry.Options{
-		Actor: actor, Compression: a.compression, SHA256: a.sha256, Access: a.access,
+		Actor: actor, Compression: a.compression, SHA256: a.sha256, Access: a.access, Parity: a.parity,
 		Patience: blob.Patience{Tell: a.waiting, Limit: a.wait},
 	}
 }

@@ -139,7 +139,7 @@ func plainWithin(s string, err error) string {
 func withoutPrefixes(s string) string {
 	for {
 		rest := s
-		for _, prefix := range []string{"registry: ", "index: ", "blob: ", "name: ", "durable: ", "archive: ", "oci: ", "lattice: ", "folder: ", "pattern: ", "huggingface: ", "ollama: ", "conflict: ", "file does not exist: ", "file already exists: ", "invalid argument: "} {
+		for _, prefix := range []string{"registry: ", "index: ", "blob: ", "name: ", "durable: ", "parity: ", "archive: ", "oci: ", "lattice: ", "folder: ", "pattern: ", "huggingface: ", "ollama: ", "conflict: ", "file does not exist: ", "file already exists: ", "invalid argument: "} {
 			rest = strings.TrimPrefix(rest, prefix)
 		}
 		if rest == s {

@@ -20,6 +20,7 @@ type putFlags struct {
 	description string
 	compression string
 	digest      string
+	parity      string
 	json        bool
 }
 
@@ -68,6 +69,7 @@ that were stored whole until then are not written again by the next try.`,
 	flags.StringVar(&f.status, "status", "", "start with this `STATUS` (default pending)")
 	flags.StringVar(&f.description, "description", "", "what there is to say about it, as `TEXT`")
 	flags.StringVar(&f.compression, "compression", blob.Auto.String(), "auto, none or zstd: `HOW` to make it smaller")
+	flags.StringVar(&f.parity, "parity", "", "make parity that repairs damage of up to this `SHARE`, as 5%")
 	flags.StringVar(&f.digest, "digest", "", "sha256: compute and keep this `DIGEST` of each file too")
 	flags.BoolVar(&f.json, "json", false, "print the version as JSON")
 	return cmd
@@ -81,6 +83,9 @@ func (a *app) put(ctx context.Context, target string, paths []string, f putFlags
 	}
 	if a.sha256 = f.digest == "sha256"; f.digest != "" && !a.sha256 {
 		return withHint(usageError("unknown digest %q", f.digest), "--digest sha256 is the only one besides BLAKE3, which every file has")
+	}
+	if a.parity, err = parsePercent("--parity", f.parity); err != nil {
+		return err
 	}
 	model, err := newModel(target, f)
 	if err != nil {

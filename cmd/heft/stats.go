@@ -17,8 +17,8 @@ func newStatsCmd(a *app) *cobra.Command {
 		Long: `Tell how much there is and what room it takes.
 
 LOGICAL is the size of all files of all versions, UNIQUE that of different
-contents, each counted once, STORED what their blobs take on disk. RATIO is
-LOGICAL over STORED. A content that several models have counts for each.
+contents, each counted once, STORED what their blobs take on disk, PARITY what
+repairs them. RATIO is LOGICAL over STORED. A content that several models have counts for each.
 
 RAW, SELF and DELTA are what the frames take that are stored as they are, coded
 on their own, and as what differs from another; SHARED is the size of those that
@@ -48,9 +48,9 @@ are stored elsewhere in the store already, or earlier in the same file.`,
 
 // printStats prints the totals and, below, each model.
 func (a *app) printStats(r *registry.Registry, s registry.Stats) error {
-	_, err := fmt.Fprintf(a.stdout, "store     %s, since %s\nmodels    %d\nversions  %d\nfiles     %d\nblobs     %d\nlogical   %s\nunique    %s\nstored    %s\nratio     %s\n",
+	_, err := fmt.Fprintf(a.stdout, "store     %s, since %s\nmodels    %d\nversions  %d\nfiles     %d\nblobs     %d\nlogical   %s\nunique    %s\nstored    %s\nparity    %s\nratio     %s\n",
 		printable(r.Dir()), formatTime(r.CreatedAt()), s.Models, s.Versions, s.Files, s.Blobs,
-		formatSize(s.Logical), formatSize(s.Unique), formatSize(s.Stored), formatRatio(s.Logical, s.Stored))
+		formatSize(s.Logical), formatSize(s.Unique), formatSize(s.Stored), formatSize(s.Parity), formatRatio(s.Logical, s.Stored))
 	if err != nil || len(s.PerModel) == 0 {
 		return err
 	}
@@ -100,6 +100,7 @@ type statsJSON struct {
 	Logical   int64            `json:"logical"`
 	Unique    int64            `json:"unique"`
 	Stored    int64            `json:"stored"`
+	Parity    int64            `json:"parity"`
 	Parts     blob.Parts       `json:"parts"`
 	PerModel  []modelStatsJSON `json:"per_model"`
 }
@@ -119,7 +120,7 @@ func toStatsJSON(r *registry.Registry, s registry.Stats) statsJSON {
 	j := statsJSON{
 		Store: r.ID().String(), Dir: r.Dir(), CreatedAt: jsonTime(r.CreatedAt()),
 		Models: s.Models, Versions: s.Versions, Files: s.Files, Blobs: s.Blobs,
-		Logical: s.Logical, Unique: s.Unique, Stored: s.Stored, Parts: s.Parts,
+		Logical: s.Logical, Unique: s.Unique, Stored: s.Stored, Parity: s.Parity, Parts: s.Parts,
 		PerModel: make([]modelStatsJSON, 0, len(s.PerModel)),
 	}
 	for _, m := range s.PerModel {

@@ -23,6 +23,7 @@ type transferFlags struct {
 	onConflict string
 	parents    bool // drop them
 	reason     string
+	parity     string
 	verbose    bool
 	json       bool
 }
@@ -32,6 +33,7 @@ func (f *transferFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.onConflict, "on-conflict", string(migrate.Fail), "fail, skip or suffix: `WHAT` to do when another version has the name and label")
 	flags.BoolVar(&f.parents, "drop-parents", false, "bring a version whose parent failed in without a parent; else it fails too")
 	flags.StringVar(&f.reason, "reason", "", "why, for the log: a `TEXT`")
+	flags.StringVar(&f.parity, "parity", "", "make parity that repairs damage of up to this `SHARE`, as 5%")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "list every version, not only those with problems or notes")
 	flags.BoolVar(&f.json, "json", false, "print every version and the totals as JSON")
 }
@@ -51,6 +53,10 @@ const transferAgain = "what was brought in until now stays; run the command agai
 // openTarget opens the store that is transferred to, or makes it. For a dry run
 // a store that is not there is an empty one, which Close removes.
 func (a *app) openTarget(ctx context.Context, f transferFlags) (*registry.Registry, error) {
+	var err error
+	if a.parity, err = parsePercent("--parity", f.parity); err != nil {
+		return nil, err
+	}
 	if !f.dryRun {
 		return a.openOrCreate(ctx)
 	}
