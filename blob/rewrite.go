@@ -284,6 +284,9 @@ func (x *Rewritten) replace() (bool, error) {
 
 // rename gives the temporary file the blob's name, durably.
 func (x *Rewritten) rename() error {
+	if err := x.s.outdateParity(x.Digest, true); err != nil {
+		return err
+	}
 	if err := x.s.fsys.Rename(x.out.name, blobPath(x.Digest)); err != nil {
 		return fmt.Errorf("blob: %w", err)
 	}

@@ -209,6 +209,9 @@ func (s *Store) Restore(ctx context.Context, d Digest) (ok bool, err error) {
 		if err := s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return false, fmt.Errorf("blob: %w", err)
 		}
+		if err := s.outdateParity(d, true); err != nil {
+			return false, err
+		}
 		if err := s.fsys.Rename(name, blobPath(d)); err != nil {
 			return false, fmt.Errorf("blob: restoring %s: %w", d, err)
 		}

@@ -75,7 +75,7 @@ func (x *Index) check(ctx context.Context, found func(*Difference) error) (err e
 	name := "tmp/index-" + uuid.NewString()
 	// NoSync: a file that nobody reads after a crash. What a process that died
 	// has left is swept with all else in tmp/ that nobody has locked.
-	c.db, err = openDatabase(x.dir, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, &bolt.Options{NoSync: true, NoGrowSync: true, NoFreelistSync: true})
+	c.db, err = openDatabase(x.dir, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, &bolt.Options{NoSync: true, NoGrowSync: true})
 	if err != nil {
 		return fmt.Errorf("index: making a second index to compare with: %w", err)
 	}
