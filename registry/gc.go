@@ -238,7 +238,7 @@ func (g *collector) detach(ctx context.Context) error {
 			continue
 		}
 		x, err := g.r.store.Detach(ctx, d, rows)
-		if errors.Is(err, syscall.ENOSPC) {
+		if full(err) {
 			g.r.log.WarnContext(ctx, "registry: not enough space to write a blob anew", "blob", d.String())
 			return nil
 		}
@@ -250,11 +250,18 @@ func (g *collector) detach(ctx context.Context) error {
 			return err
 		}
 		grown := x.Stored - x.Before
+		percent, err := g.protection(ctx, d)
+		if err != nil {
+			return errors.Join(err, x.Discard())
+		}
 		done, err := x.Publish(ctx)
 		if err != nil {
 			return err
 		}
 		if done {
+			if err := g.protect(ctx, d, percent); err != nil {
+				return err
+			}
 			g.Detached.add(grown)
 			g.progress("writing blobs anew", g.Detached.Count)
 			if err := g.r.index.Update(ctx, index.Change{Verb: "gc"}, func(tx *index.Tx) error { return tx.AddBlob(ctx, d) }); err != nil && !full(err) {
@@ -271,6 +278,28 @@ func (g *collector) detach(ctx context.Context) error {
 		return nil
 	}
 	return g.mark(ctx) // less is needed now
+}
+
+// protection returns the percentage of the parity that the blob d has, 0 for none.
+func (g *collector) protection(ctx context.Context, d blob.Digest) (int, error) {
+	p, err := g.r.store.ParityOf(ctx, d)
+	if err != nil {
+		return 0, passOver(err)
+	}
+	return p.Percent, nil
+}
+
+// protect gives a blob that was written anew a parity like the one before.
+func (g *collector) protect(ctx context.Context, d blob.Digest, percent int) error {
+	if percent == 0 {
+		return nil
+	}
+	_, err := g.r.store.AddParity(ctx, d, percent)
+	if full(err) {
+		g.r.log.WarnContext(ctx, "registry: not enough space for the parity of a blob that was written anew", "blob", d.String())
+		return nil
+	}
+	return passOver(err)
 }
 
 // full reports whether the disk has no room for the index. What it keeps of blobs
@@ -428,6 +457,10 @@ func (g *collector) thin(ctx context.Context, info blob.Info) error {
 		return passOver(err)
 	}
 	freed := x.Before - x.Stored
+	percent, err := g.protection(ctx, info.Digest)
+	if err != nil {
+		return errors.Join(err, x.Discard())
+	}
 	done := false
 	err = g.confirm(ctx, func(tx *index.Tx, c *blob.Collection) error {
 		if err := tx.RemoveBlob(ctx, info.Digest); err != nil {
@@ -442,6 +475,9 @@ func (g *collector) thin(ctx context.Context, info blob.Info) error {
 		g.Thinned.add(freed)
 		g.Partly.Bytes -= freed
 		g.progress("thinning", g.Thinned.Count)
+		if err := g.protect(ctx, info.Digest, percent); err != nil {
+			return err
+		}
 	}
 	if full(err) {
 		err = nil
@@ -457,8 +493,21 @@ func passOver(err error) error {
 	return err
 }
 
-// forget has the index forget blobs that are gone.
+// forget has the index forget blobs that are gone, and removes their parity.
 func (g *collector) forget(ctx context.Context) error {
+	for d, err := range g.r.store.Parities(ctx) {
+		if err != nil {
+			return err
+		}
+		if g.marks.Needed(d) {
+			continue
+		}
+		if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) {
+			if err := g.r.store.RemoveParity(ctx, d); err != nil {
+				return err
+			}
+		}
+	}
 	for from := (blob.Digest{}); ; {
 		var known, gone []blob.Digest
 		err := g.r.index.View(ctx, func(tx *index.Tx) (err error) {

@@ -376,3 +376,35 @@ func TestGCInterrupted(t *testing.T) {
 		}
 	}
 }
+
+// TestGCKeepsParity: what is written anew is protected as before, and no parity is
+// left of what is gone.
+func TestGCKeepsParity(t *testing.T) {
+	r, err := CreateTemp(t.Context(), &Options{Parity: 10, Now: clock()})
+	must(t, err)
+	t.Cleanup(func() { must(t, r.Close()) })
+	ctx := t.Context()
+	var kept *Model
+	for i := range 3 {
+		wide, _ := network(1, i)
+		kept = addFiles(t, r, "m", map[string][]byte{"w": wide})
+	}
+	for _, v := range []string{"1", "2"} {
+		must(t, r.Delete(ctx, "m:"+v, Note{}))
+	}
+	if c := gc(t, r); c.Detached.Count != 1 {
+		t.Fatalf("%+v", c)
+	}
+	var left []blob.Digest
+	for d, err := range r.store.Parities(ctx) {
+		must(t, err)
+		left = append(left, d)
+	}
+	if len(left) != 2 {
+		t.Errorf("%d parity files are left", len(left))
+	}
+	p, err := r.store.ParityOf(ctx, kept.WeightsHash)
+	if err != nil || p.Percent != 10 || p.Stale {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
