@@ -224,7 +224,7 @@ func (c *checker) want(b bucket, from []byte) (es []entry, end bool, err error) 
 		return nil, false, err
 	}
 	defer c.db.rollback(btx)
-	s := &kv{btx: btx}
+	s := &kv{btx: btx, db: c.db}
 	return s.page(b, from, nil, checkPage)
 }
 
