@@ -32,8 +32,8 @@ type Checked struct {
 
 // Verify reads every byte of a version's files and of its manifest and checks
 // it, or for "" of the whole store: all versions, the blobs that belong to
-// none, and then the journal's chain. It yields each blob once, the damaged
-// ones too; an error of its own ends it.
+// none, of which it checks the stored bytes alone, and then the journal's chain.
+// It yields each blob once, the damaged ones too; an error of its own ends it.
 func (r *Registry) Verify(ctx context.Context, ref string, o *VerifyOptions) iter.Seq2[Checked, error] {
 	return func(yield func(Checked, error) bool) {
 		work, err := r.verifyWork(ctx, ref)
@@ -92,8 +92,8 @@ func (c *check) verify(ctx context.Context, r *Registry, progress func(int64)) {
 	left := c.Size
 	if len(c.Uses) > 0 {
 		c.Err = r.readThrough(ctx, c.Digest, func(n int64) { left -= n; progress(n) })
-	} else { // of a deleted one some frames may be left
-		c.Err = r.store.Verify(ctx, c.Digest)
+	} else { // collections may have left some of its frames, and have taken its donors
+		c.Err = r.store.Check(ctx, c.Digest)
 	}
 	progress(left) // of a blob that can't be read
 	if c.Err != nil {
