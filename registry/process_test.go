@@ -17,7 +17,7 @@ import (
 )
 
 // childEnv holds what TestMain does instead of running tests: "register",
-// "promote" or "endless", the number of the process, and the store.
+// "promote", "endless", "churn", "commit" and how many, the number of the process, and the store.
 const childEnv = "REGISTRY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -38,9 +38,15 @@ const (
 )
 
 func runChild(ctx context.Context, what, number, dir string, out io.Writer) error {
+	if what == "churn" {
+		return runChurn(ctx, number, dir, out)
+	}
 	r, err := Open(ctx, dir, &Options{Actor: "process " + number})
 	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(what, "commit ") {
+		return errors.Join(commits(ctx, r, what, number, out), r.Close())
 	}
 	for i := 0; what == "endless" || what == "register" && i < childRegisters; i++ {
 		content := weights(uint64(i), 300_000) // every process has these
