@@ -17,7 +17,7 @@ import (
 )
 
 // childEnv holds what TestMain does instead of running tests: "register",
-// "promote", "endless", "churn", "commit" and how many, the number of the process, and the store.
+// "promote", "endless", "churn", "commit" and how many, "full" and of what, the number of the process, and the store.
 const childEnv = "REGISTRY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -40,6 +40,9 @@ const (
 func runChild(ctx context.Context, what, number, dir string, out io.Writer) error {
 	if what == "churn" {
 		return runChurn(ctx, number, dir, out)
+	}
+	if how, ok := strings.CutPrefix(what, "full "); ok {
+		return fillDisk(ctx, how, dir, out)
 	}
 	r, err := Open(ctx, dir, &Options{Actor: "process " + number})
 	if err != nil {
