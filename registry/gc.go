@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 	"time"
 
@@ -47,7 +48,7 @@ type Collected struct {
 	Named   Amount `json:"named"`   // blobs that versions name
 	Partly  Amount `json:"partly"`  // deleted blobs of which others need frames
 	Pinned  Amount `json:"pinned"`  // blobs that running processes are putting or reading for a backup
-	Waiting Amount `json:"waiting"` // in the trash, until their time of grace is over
+	Waiting Amount `json:"waiting"` // in the trash, until their time of grace is over, or needed and not readable now
 	Held    Amount `json:"held"`    // in the trash, until processes end that are older
 	Lost    Amount `json:"lost"`    // blobs that versions name and that are missing or can't be read
 
@@ -165,12 +166,13 @@ func (g *collector) mark(ctx context.Context) error {
 		g.progress("marking", done)
 	}
 	if !g.dry {
-		for _, d := range g.marks.Missing() {
+		lacking := slices.Clone(g.marks.Lacking())
+		for _, d := range slices.Concat(g.marks.Missing(), lacking) {
 			if _, err := g.r.store.Restore(ctx, d); err != nil {
 				return err
 			}
 		}
-		if err := g.marks.Refresh(ctx); err != nil {
+		if err := errors.Join(g.marks.Refresh(ctx), g.marks.Again(ctx, lacking...)); err != nil {
 			return err
 		}
 	}
@@ -205,11 +207,17 @@ func (g *collector) include(ctx context.Context, pinned blob.Pinned, registered 
 // purge empties the trash of what has been there long enough.
 func (g *collector) purge(ctx context.Context) error {
 	g.Waiting, g.Held = Amount{}, Amount{}
+	// Of what could not be brought back the trash may have the only file: reading
+	// it may work another time.
+	missing := map[blob.Digest]bool{}
+	for _, d := range slices.Concat(g.marks.Missing(), g.marks.Lacking()) {
+		missing[d] = true
+	}
 	for t, err := range g.r.store.Trash(ctx) {
 		switch {
 		case err != nil:
 			return err
-		case g.grace >= 0 && g.r.now()-t.At < g.grace.Microseconds():
+		case missing[t.Digest], g.grace >= 0 && g.r.now()-t.At < g.grace.Microseconds():
 			g.Waiting.add(t.Size)
 			continue
 		case t.Held:
