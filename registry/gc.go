@@ -65,7 +65,7 @@ type Collected struct {
 // the disk is full. It holds some 80 bytes of memory for each blob.
 func (r *Registry) GC(ctx context.Context, o *GCOptions) (Collected, error) {
 	g := r.newCollector(o)
-	if err := g.mark(ctx); err != nil {
+	if err := errors.Join(r.index.Sweep(ctx), g.mark(ctx)); err != nil {
 		return g.Collected, named(err)
 	}
 	for _, step := range []func(context.Context) error{g.purge, g.detach, g.remove, g.forget} {
@@ -463,46 +463,4 @@ func passOver(err error) error {
 		return nil
 	}
 	return err
-}
-
-// forget has the index forget blobs that are gone.
-func (g *collector) forget(ctx context.Context) error {
-	for from := (blob.Digest{}); ; {
-		var known, gone []blob.Digest
-		err := g.r.index.View(ctx, func(tx *index.Tx) (err error) {
-			known, err = tx.BlobsFrom(from, page)
-			return err
-		})
-		if err != nil || len(known) == 0 {
-			return err
-		}
-		for _, d := range known {
-			if g.marks.Needed(d) {
-				continue
-			}
-			if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) {
-				gone = append(gone, d)
-			}
-		}
-		from = known[len(known)-1]
-		if len(gone) == 0 {
-			continue
-		}
-		err = g.r.index.Update(ctx, index.Change{Verb: "gc"}, func(tx *index.Tx) error {
-			for _, d := range gone {
-				if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) { // nobody put it again
-					if err := tx.RemoveBlob(ctx, d); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-		if full(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }
