@@ -17,7 +17,7 @@ import (
 )
 
 // childEnv holds what TestMain does instead of running tests: "register",
-// "promote", "endless", "churn", "commit" and how many, "full" and of what, the number of the process, and the store.
+// "promote", "endless", "churn", "commit" and how many, "full" and of what, "collect", the number of the process, and the store.
 const childEnv = "REGISTRY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -47,6 +47,9 @@ func runChild(ctx context.Context, what, number, dir string, out io.Writer) erro
 	r, err := Open(ctx, dir, &Options{Actor: "process " + number})
 	if err != nil {
 		return err
+	}
+	if what == "collect" {
+		return errors.Join(collectAndMeasure(ctx, r, out), r.Close())
 	}
 	if strings.HasPrefix(what, "commit ") {
 		return errors.Join(commits(ctx, r, what, number, out), r.Close())

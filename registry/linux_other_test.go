@@ -10,3 +10,6 @@ import (
 
 // fillDisk needs Linux.
 func fillDisk(context.Context, string, string, io.Writer) error { return errors.ErrUnsupported }
+
+// collectAndMeasure needs Linux.
+func collectAndMeasure(context.Context, *Registry, io.Writer) error { return errors.ErrUnsupported }
