@@ -192,6 +192,12 @@ func around(b bucket, c *bolt.Cursor, key []byte) (before, found entry, err erro
 	} else {
 		pk, pv = c.Prev()
 	}
+	// Until a transaction commits it has leaves that it took everything out of.
+	// Last and Next pass over them, Prev returns nil for each, as it does at the
+	// beginning, where it stays: hence the bound. There is always a sentinel.
+	for most := c.Bucket().Tx().Size() >> 10; pk == nil && most > 0; most-- {
+		pk, pv = c.Prev()
+	}
 	if pk == nil || bytes.Compare(pk, key) >= 0 || k != nil && bytes.Compare(k, key) < 0 {
 		return before, found, &CorruptError{Err: errLink}
 	}
