@@ -336,6 +336,7 @@ sync tmp/2
 remove parity/1e/`+d.String()+`
 syncdir parity/1e
 rename tmp/2 blobs/1e/1e809785
+syncdir .
 syncdir blobs
 syncdir blobs/1e
 `)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/heftstore/heft/blob"
+	"github.com/heftstore/heft/internal/durable"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -109,6 +111,8 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 	if line == nil {
 		return db.commit(btx)
 	}
+	// Before the commit, after which it is too late to ask.
+	x.reserve(db, tx.state.pos.offset+int64(len(line)), btx.Size())
 	if err := appendRecord(x.dir, tx.state.pos.offset, line); err != nil {
 		return err
 	}
@@ -122,6 +126,26 @@ func (x *Index) write(ctx context.Context, db *database, c Change, fn func(*Tx) 
 		db.outdated.Store(true)
 	}
 	return nil
+}
+
+// What is kept free behind the end of the journal and of the pages of index.db
+// that are in use, so that versions can be deleted when the disk is full: 64 KiB
+// are some 200 deletions, each of which changes some 25 pages of 4 KiB.
+const (
+	reserveJournal  = 64 << 10
+	reserveDatabase = 512 << 10
+)
+
+// reserve has the disk keep room for the updates to come. What can't be had now
+// is asked for again by the next one.
+func (x *Index) reserve(db *database, journal, pages int64) {
+	durable.Reserve(db.file, pages, reserveDatabase)
+	f, err := x.dir.OpenFile(journalName, os.O_WRONLY, 0)
+	if err != nil {
+		return // appending will tell
+	}
+	durable.Reserve(f, journal, reserveJournal)
+	_ = f.Close() // nothing was written
 }
 
 // finish returns the transaction's line for the journal, and has the index say

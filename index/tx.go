@@ -231,7 +231,8 @@ func (tx *Tx) checkDonors(d blob.Digest, donors []blob.Digest) error {
 			seen[donor] = true
 			info, err := tx.stat(donor)
 			if errors.Is(err, blob.ErrNotFound) {
-				return &MissingBlobError{Digest: donor, For: d}
+				partial = true
+				continue
 			}
 			if _, damaged := errors.AsType[*blob.CorruptError](err); damaged && level > 0 {
 				continue // which of its frames are needed can't be told; verify names it
@@ -247,7 +248,8 @@ func (tx *Tx) checkDonors(d blob.Digest, donors []blob.Digest) error {
 	if !partial {
 		return nil
 	}
-	// A collection left some frames of a donor: those that d needs?
+	// A collection left some frames of a donor, or took one that only other frames
+	// of a donor need: does d need what is gone?
 	m := tx.store.Marks(func(context.Context, blob.Digest) ([]blob.Digest, bool) { return nil, false })
 	if err := m.Add(tx.ctx, d); err != nil {
 		return fmt.Errorf("index: looking for what blob %s needs: %w", d, err)

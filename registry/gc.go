@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"syscall"
 	"time"
 
@@ -47,7 +48,7 @@ type Collected struct {
 	Named   Amount `json:"named"`   // blobs that versions name
 	Partly  Amount `json:"partly"`  // deleted blobs of which others need frames
 	Pinned  Amount `json:"pinned"`  // blobs that running processes are putting or reading for a backup
-	Waiting Amount `json:"waiting"` // in the trash, until their time of grace is over
+	Waiting Amount `json:"waiting"` // in the trash, until their time of grace is over, or needed and not readable now
 	Held    Amount `json:"held"`    // in the trash, until processes end that are older
 	Lost    Amount `json:"lost"`    // blobs that versions name and that are missing or can't be read
 
@@ -64,7 +65,7 @@ type Collected struct {
 // the disk is full. It holds some 80 bytes of memory for each blob.
 func (r *Registry) GC(ctx context.Context, o *GCOptions) (Collected, error) {
 	g := r.newCollector(o)
-	if err := g.mark(ctx); err != nil {
+	if err := errors.Join(r.index.Sweep(ctx), g.mark(ctx)); err != nil {
 		return g.Collected, named(err)
 	}
 	for _, step := range []func(context.Context) error{g.purge, g.detach, g.remove, g.forget} {
@@ -165,12 +166,13 @@ func (g *collector) mark(ctx context.Context) error {
 		g.progress("marking", done)
 	}
 	if !g.dry {
-		for _, d := range g.marks.Missing() {
+		lacking := slices.Clone(g.marks.Lacking())
+		for _, d := range slices.Concat(g.marks.Missing(), lacking) {
 			if _, err := g.r.store.Restore(ctx, d); err != nil {
 				return err
 			}
 		}
-		if err := g.marks.Refresh(ctx); err != nil {
+		if err := errors.Join(g.marks.Refresh(ctx), g.marks.Again(ctx, lacking...)); err != nil {
 			return err
 		}
 	}
@@ -205,11 +207,17 @@ func (g *collector) include(ctx context.Context, pinned blob.Pinned, registered 
 // purge empties the trash of what has been there long enough.
 func (g *collector) purge(ctx context.Context) error {
 	g.Waiting, g.Held = Amount{}, Amount{}
+	// Of what could not be brought back the trash may have the only file: reading
+	// it may work another time.
+	missing := map[blob.Digest]bool{}
+	for _, d := range slices.Concat(g.marks.Missing(), g.marks.Lacking()) {
+		missing[d] = true
+	}
 	for t, err := range g.r.store.Trash(ctx) {
 		switch {
 		case err != nil:
 			return err
-		case g.grace >= 0 && g.r.now()-t.At < g.grace.Microseconds():
+		case missing[t.Digest], g.grace >= 0 && g.r.now()-t.At < g.grace.Microseconds():
 			g.Waiting.add(t.Size)
 			continue
 		case t.Held:
@@ -491,59 +499,4 @@ func passOver(err error) error {
 		return nil
 	}
 	return err
-}
-
-// forget has the index forget blobs that are gone, and removes their parity.
-func (g *collector) forget(ctx context.Context) error {
-	for d, err := range g.r.store.Parities(ctx) {
-		if err != nil {
-			return err
-		}
-		if g.marks.Needed(d) {
-			continue
-		}
-		if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) {
-			if err := g.r.store.RemoveParity(ctx, d); err != nil {
-				return err
-			}
-		}
-	}
-	for from := (blob.Digest{}); ; {
-		var known, gone []blob.Digest
-		err := g.r.index.View(ctx, func(tx *index.Tx) (err error) {
-			known, err = tx.BlobsFrom(from, page)
-			return err
-		})
-		if err != nil || len(known) == 0 {
-			return err
-		}
-		for _, d := range known {
-			if g.marks.Needed(d) {
-				continue
-			}
-			if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) {
-				gone = append(gone, d)
-			}
-		}
-		from = known[len(known)-1]
-		if len(gone) == 0 {
-			continue
-		}
-		err = g.r.index.Update(ctx, index.Change{Verb: "gc"}, func(tx *index.Tx) error {
-			for _, d := range gone {
-				if _, err := g.r.store.Stat(ctx, d); errors.Is(err, blob.ErrNotFound) { // nobody put it again
-					if err := tx.RemoveBlob(ctx, d); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
-		if full(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // childEnv holds what TestMain does instead of running tests: "register",
-// "promote" or "endless", the number of the process, and the store.
+// "promote", "endless", "churn", "commit" and how many, "full" and of what, "collect", the number of the process, and the store.
 const childEnv = "REGISTRY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -39,9 +39,21 @@ const (
 )
 
 func runChild(ctx context.Context, what, number, dir string, out io.Writer) error {
+	if what == "churn" {
+		return runChurn(ctx, number, dir, out)
+	}
+	if how, ok := strings.CutPrefix(what, "full "); ok {
+		return fillDisk(ctx, how, dir, out)
+	}
 	r, err := Open(ctx, dir, &Options{Actor: "process " + number})
 	if err != nil {
 		return err
+	}
+	if what == "collect" {
+		return errors.Join(collectAndMeasure(ctx, r, out), r.Close())
+	}
+	if strings.HasPrefix(what, "commit ") {
+		return errors.Join(commits(ctx, r, what, number, out), r.Close())
 	}
 	for i := 0; what == "endless" || what == "register" && i < childRegisters; i++ {
 		content := weights(uint64(i), 300_000) // every process has these

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
@@ -183,6 +184,8 @@ func classify(err error) (code int, hint string) {
 		return exitNotFound, "'heft ls' lists what there is"
 	case errors.Is(err, registry.ErrInvalid):
 		return exitUsage, ""
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return exitError, "the disk is full: 'heft rm' versions and then 'heft gc --grace 0' to free some of it, which works on a full disk, and try again"
 	}
 	return exitError, ""
 }
