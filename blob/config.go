@@ -45,15 +45,20 @@ func (c config) sum() (string, error) {
 // writeConfig makes the folder a store: it is the last file of a creation.
 func writeConfig(fsys durable.FS) (config, error) {
 	c := config{CreatedAt: time.Now().UnixMicro(), Format: storeVersion, MinReader: storeReader, StoreID: uuid.New()}
+	return c, c.write(fsys)
+}
+
+// write writes heft.json, durably.
+func (c config) write(fsys durable.FS) error {
 	sum, err := c.sum()
 	if err != nil {
-		return config{}, err
+		return err
 	}
 	b, err := canon.Marshal(summed{c, sum})
 	if err != nil {
-		return config{}, err
+		return err
 	}
-	return c, durable.WriteFile(fsys, "tmp/"+c.StoreID.String(), configName, append(b, '\n'))
+	return durable.WriteFile(fsys, "tmp/"+uuid.NewString(), configName, append(b, '\n'))
 }
 
 func readConfig(fsys durable.FS) (config, error) {

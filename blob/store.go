@@ -184,13 +184,8 @@ func create(fsys durable.FS, opts *Options) (s *Store, err error) {
 	if err := vacant(fsys); err != nil {
 		return nil, err
 	}
-	for _, name := range folders {
-		if err := fsys.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("blob: %w", err)
-		}
-	}
-	if err := fsys.SyncDir("."); err != nil {
-		return nil, fmt.Errorf("blob: %w", err)
+	if err := makeFolders(fsys); err != nil {
+		return nil, err
 	}
 	c, err := writeConfig(fsys)
 	if err != nil {
