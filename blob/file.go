@@ -31,8 +31,11 @@ type file struct {
 
 // openFile opens the blob d's file. Errors about its content are damage; a
 // missing file is ErrNotFound.
-func (s *Store) openFile(d Digest) (*file, error) {
-	f, err := s.openNamed(blobPath(d), d)
+func (s *Store) openFile(d Digest) (*file, error) { return s.openNamed(blobPath(d), d) }
+
+// openNamed is openFile for a file of the blob d with another name.
+func (s *Store) openNamed(name string, d Digest) (*file, error) {
+	f, err := s.fsys.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
 	}

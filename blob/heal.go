@@ -10,8 +10,9 @@ import (
 )
 
 // materialize writes the output, which has the digest d, again so that it holds
-// every frame itself and needs no other file. Where a damaged file d can still
-// tell how it was cut, the frames are the same, since others may need them.
+// every frame itself and needs no other file. Where a damaged file of d, in its
+// place or in quarantine, can still tell how it was cut, the frames are the same,
+// since others may need them.
 func (w *Writer) materialize(d Digest) (err error) {
 	old := w.out
 	w.out = output{s: w.s, seen: map[Digest]uint32{}}
@@ -34,14 +35,12 @@ func (w *Writer) materialize(d Digest) (err error) {
 		w.s.frames.Put(m.buf)
 		w.s.frames.Put(m.plain)
 	}()
-	if there, err := w.s.openFile(d); err == nil {
-		cuts := lens(there.table.Rows)
-		if err := there.close(); err != nil {
-			return err
-		}
-		if there.plain == w.size && !slices.Equal(cuts, lens(f.table.Rows)) {
-			return m.recut(cuts)
-		}
+	cuts, err := w.s.cuts(d, w.size)
+	if err != nil {
+		return err
+	}
+	if cuts != nil && !slices.Equal(cuts, lens(f.table.Rows)) {
+		return m.recut(cuts)
 	}
 	for i := range old.rows {
 		if err := m.row(uint32(i), old.rows[i].kind, old.rows[i].keys); err != nil {

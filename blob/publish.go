@@ -165,10 +165,15 @@ func (w *Writer) publish(d Digest) (Info, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Info{}, fmt.Errorf("blob: %w", err)
 	}
-	if heal || w.out.needs(d) {
+	aside, err := w.s.aside(d)
+	if err != nil {
+		return Info{}, err
+	}
+	if heal || len(aside) > 0 || w.out.needs(d) {
 		// Others may need any frame that the damaged file held, so its
-		// replacement holds every frame itself. The same goes for a file of
-		// the same digest that lent frames and was removed meanwhile.
+		// replacement holds every frame itself, also when that file is in
+		// quarantine. The same goes for a file of the same digest that lent
+		// frames and was removed meanwhile.
 		if err := w.materialize(d); err != nil {
 			return Info{}, err
 		}
@@ -193,7 +198,7 @@ func (w *Writer) publish(d Digest) (Info, error) {
 		}
 		return info, err
 	}
-	if heal {
+	if heal || len(aside) > 0 {
 		w.s.opts.Logger.Warn("healed a damaged blob", "blob", d.String())
 	}
 	w.batch.rely(d)

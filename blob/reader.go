@@ -24,6 +24,8 @@ type Reader struct {
 	f      *file
 	donors donors
 
+	workers int // frames that WriteTo decodes at once
+
 	pos   int64
 	whole *blake3.Hasher // of the bytes Read so far; nil after a Seek
 
@@ -51,7 +53,7 @@ func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 }
 
 func newReader(s *Store, f *file) *Reader {
-	r := &Reader{s: s, f: f, whole: blake3.New(), num: -1}
+	r := &Reader{s: s, f: f, workers: s.opts.Workers, whole: blake3.New(), num: -1}
 	r.donors.s = s
 	return r
 }
@@ -307,7 +309,7 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 // each decodes the frames from the number first on and hands them to sink in
 // order, the first without the bytes before from.
 func (r *Reader) each(first int, from int64, sink func(*readJob) error) error {
-	workers := min(r.s.opts.Workers, len(r.f.starts)-first)
+	workers := min(r.workers, len(r.f.starts)-first)
 	if workers == 1 {
 		return r.inline(first, from, sink)
 	}

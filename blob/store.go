@@ -351,28 +351,6 @@ func (s *Store) Frames(ctx context.Context, d Digest) (Info, []Frame, error) {
 	return f.info(), frames, nil
 }
 
-// Verify reads a whole blob and checks every byte of it, its donors' frames
-// included; of a partial one the frames that it has. It returns nil, ErrNotFound,
-// a *CorruptError, or an error of reading.
-func (s *Store) Verify(ctx context.Context, d Digest) error {
-	f, err := s.openFile(d)
-	if err != nil {
-		return asCorrupt(err, d, d, -1)
-	}
-	r := newReader(s, f)
-	defer r.Close()
-	if f.partial() {
-		return r.verifyHeld(ctx)
-	}
-	_, err = r.WriteTo(contextWriter{ctx})
-	return err
-}
-
-// contextWriter discards until its context ends.
-type contextWriter struct{ ctx context.Context }
-
-func (w contextWriter) Write(p []byte) (int, error) { return len(p), w.ctx.Err() }
-
 // All lists the digests of the blobs, ascending. It looks at names only: a
 // file that it lists may be damaged. Files with other names are passed over.
 func (s *Store) All(ctx context.Context) iter.Seq2[Digest, error] { return s.all(ctx, "") }

@@ -228,6 +228,11 @@ func (x *Index) replay(ctx context.Context, db *database, st state, also func(*T
 		return missing(err)
 	}
 	defer r.close()
+	return x.replayAll(ctx, db, st, r, also)
+}
+
+// replayAll applies what r reads, from st on.
+func (x *Index) replayAll(ctx context.Context, db *database, st state, r *journalReader, also func(*Tx, *Record) error) error {
 	for end := false; !end; {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -305,3 +305,14 @@ func (v *view) holdings(d blob.Digest) (all []Holding, err error) {
 	}
 	return all, nil
 }
+
+// countWriter discards what it counts, until its context ends.
+type countWriter struct {
+	ctx   context.Context
+	count func(int64)
+}
+
+func (w countWriter) Write(p []byte) (int, error) {
+	w.count(int64(len(p)))
+	return len(p), context.Cause(w.ctx)
+}
