@@ -76,5 +76,5 @@ func (b *Batch) Adopt(ctx context.Context, d Digest) (info Info, err error) {
 	info.Known = true
 	b.rely(d)
 	b.rely(info.Donors...)
-	return info, nil
+	return info, b.protect(ctx, info)
 }

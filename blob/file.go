@@ -39,15 +39,6 @@ func (s *Store) openNamed(name string, d Digest) (*file, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no blob %s", ErrNotFound, d)
 	}
-	return f, err
-}
-
-// openNamed opens the file name as that of the blob d.
-func (s *Store) openNamed(name string, d Digest) (*file, error) {
-	f, err := s.fsys.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	if err != nil {
 		return nil, fmt.Errorf("blob: opening %s: %w", d, err)
 	}

@@ -26,6 +26,8 @@ type Batch struct {
 	pin  *Pin                // of what is relied on; nil until there is something
 	keys map[uint64]FrameRef // of the sketches of the blobs that were put
 
+	protected map[Digest]bool // by a parity, as Options.Parity asks
+
 	relatives relatives
 }
 
@@ -220,6 +222,14 @@ func (w *Writer) rename(d Digest, heal bool) (placed bool, err error) {
 			return false, nil
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return false, fmt.Errorf("blob: %w", err)
+		}
+	}
+	if err := w.s.outdateParity(d, heal); err != nil {
+		return false, err
+	}
+	if heal && w.aside {
+		if _, err := w.s.setAside(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
 		}
 	}
 	if err := w.s.fsys.Rename(w.out.name, blobPath(d)); err != nil {

@@ -100,7 +100,12 @@ type Options struct {
 	// none.
 	Similar func(context.Context, []uint64) []FrameRef
 
-	// Logger hears about what was swept or healed; nil discards.
+	// Parity, from MinParity to MaxParity, makes for each blob that is put, and
+	// for each that it borrows from, a parity file of that percentage of its
+	// file, unless it has one, before the put returns. 0 makes none.
+	Parity int
+
+	// Logger hears about what was swept, healed or repaired; nil discards.
 	Logger *slog.Logger
 }
 
@@ -353,14 +358,15 @@ func (s *Store) Frames(ctx context.Context, d Digest) (Info, []Frame, error) {
 
 // All lists the digests of the blobs, ascending. It looks at names only: a
 // file that it lists may be damaged. Files with other names are passed over.
-func (s *Store) All(ctx context.Context) iter.Seq2[Digest, error] { return s.all(ctx, "") }
+func (s *Store) All(ctx context.Context) iter.Seq2[Digest, error] { return s.all(ctx, "blobs", "") }
 
-// all lists the digests that begin with the lower-case hex prefix.
-func (s *Store) all(ctx context.Context, prefix string) iter.Seq2[Digest, error] {
+// all lists the digests that begin with the lower-case hex prefix, of the files
+// in the folders of root.
+func (s *Store) all(ctx context.Context, root, prefix string) iter.Seq2[Digest, error] {
 	return func(yield func(Digest, error) bool) {
-		folders, err := s.fsys.ReadDir("blobs")
+		folders, err := s.fsys.ReadDir(root)
 		if err != nil {
-			yield(Digest{}, fmt.Errorf("blob: listing the blobs: %w", err))
+			yield(Digest{}, fmt.Errorf("blob: listing %s: %w", root, err))
 			return
 		}
 		for _, folder := range folders {
@@ -371,14 +377,14 @@ func (s *Store) all(ctx context.Context, prefix string) iter.Seq2[Digest, error]
 				yield(Digest{}, err)
 				return
 			}
-			files, err := s.fsys.ReadDir("blobs/" + folder.Name())
+			files, err := s.fsys.ReadDir(root + "/" + folder.Name())
 			if err != nil {
-				yield(Digest{}, fmt.Errorf("blob: listing the blobs: %w", err))
+				yield(Digest{}, fmt.Errorf("blob: listing %s: %w", root, err))
 				return
 			}
 			for _, e := range files {
 				d, err := ParseDigest(e.Name())
-				if err != nil || blobPath(d) != "blobs/"+folder.Name()+"/"+e.Name() || !strings.HasPrefix(e.Name(), prefix) {
+				if err != nil || d.String() != e.Name() || e.Name()[:2] != folder.Name() || !strings.HasPrefix(e.Name(), prefix) {
 					continue
 				}
 				if !yield(d, nil) {
@@ -399,7 +405,7 @@ func (s *Store) Resolve(ctx context.Context, prefix string) (Digest, error) {
 		return Digest{}, err
 	}
 	var found []Digest
-	for d, err := range s.all(ctx, p) {
+	for d, err := range s.all(ctx, "blobs", p) {
 		if err != nil {
 			return Digest{}, err
 		}

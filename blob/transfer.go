@@ -127,11 +127,11 @@ func (t *Transfer) Copy(ctx context.Context, d Digest) (c Copied, err error) {
 		if err = t.copyWhole(ctx, d); errors.Is(err, errUnfit) {
 			err = t.putAgain(ctx, d)
 		}
-		if !errors.Is(err, errChanged) {
+		if !errors.Is(err, errReplaced) {
 			break
 		}
 	}
-	if errors.Is(err, ErrNotFound) || isCorruptErr(err) || unsound(err) {
+	if errors.Is(err, ErrNotFound) || isDamaged(err) || unsound(err) {
 		if t.damaged[d] || t.to.Verify(ctx, d) != nil {
 			return t.now, asCorrupt(err, d, d, -1)
 		}
@@ -141,11 +141,6 @@ func (t *Transfer) Copy(ctx context.Context, d Digest) (c Copied, err error) {
 		t.whole[d] = true
 	}
 	return t.now, err
-}
-
-func isCorruptErr(err error) bool {
-	_, ok := errors.AsType[*CorruptError](err)
-	return ok
 }
 
 // copyWhole is Copy of d's file, and of those that it needs; or errUnfit.
@@ -361,7 +356,7 @@ func (t *Transfer) lend(ctx context.Context, d Digest, ws []want, level int) (er
 		return err
 	}
 	if replace {
-		if err := t.copyFile(ctx, f, old); isCorruptErr(err) || unsound(err) {
+		if err := t.copyFile(ctx, f, old); isDamaged(err) || unsound(err) {
 			return errUnfit // another of its frames may be damaged
 		} else if err != nil {
 			return err
@@ -426,25 +421,18 @@ func runs(f *file, ws []want, have *frameSet) (fresh []uint32, ok bool) {
 	return fresh, true
 }
 
-// errChanged says that the file of a blob is another one by now.
-var errChanged = errors.New("blob: another process replaced or removed the blob's file meanwhile")
-
 // copyFile writes the file f to the target and gives it its name.
 func (t *Transfer) copyFile(ctx context.Context, f *file, old *target) (err error) {
 	if t.plan {
 		t.count(f.size, old)
 		return nil
 	}
-	o := &output{s: t.to}
-	if err := o.create(); err != nil {
-		return fmt.Errorf("blob: making a temporary file: %w", err)
+	t.to.sweepOnce()
+	o, err := t.to.temporary()
+	if err != nil {
+		return err
 	}
-	o.buf = t.to.frame()
-	defer func() {
-		if o.f != nil {
-			err = errors.Join(err, o.discard())
-		}
-	}()
+	defer func() { err = errors.Join(err, o.discard()) }()
 	in := io.NewSectionReader(f.f, 0, f.size)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{contextFile{ctx, o.f}}, struct{ io.Reader }{in}, o.buf[:]); err != nil {
 		return fmt.Errorf("blob: copying %s: %w", f.digest, err)
@@ -510,7 +498,10 @@ func (t *Transfer) place(ctx context.Context, o *output, d Digest, old *target) 
 		return fmt.Errorf("blob: %w", err)
 	}
 	if !t.to.sameFile(old.info, now) {
-		return fmt.Errorf("%w: %s", errChanged, d)
+		return fmt.Errorf("%w: %s", errReplaced, d)
+	}
+	if err := t.to.outdateParity(d, now != nil); err != nil {
+		return err
 	}
 	if old.bad && now != nil && t.aside {
 		if _, err := t.to.setAside(d); err != nil {
