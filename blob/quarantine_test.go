@@ -132,6 +132,17 @@ func TestQuarantineLooksAtTheFileItself(t *testing.T) {
 		}
 	}
 	wantCorrupt(t, x.s, x.content, x.base, "the donor is in quarantine")
+	// Its own damage is found all the same, in what only its donor would decode.
+	_, frames, err = x.s.Frames(t.Context(), x.blob)
+	if err != nil || frames[1].Depth == 0 {
+		t.Fatalf("frames %+v, %v", frames, err)
+	}
+	last := format.HeaderSize + frames[0].Stored + frames[1].Stored - 1
+	flip(t, x.m, blobPath(x.blob), last, 1)
+	if found, err := x.s.findFault(t.Context(), blobPath(x.blob), x.blob); err != nil || found == nil || found.row != 1 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	flip(t, x.m, blobPath(x.blob), last, 1)
 	put(t, x.s, x.other)
 	wantBlob(t, x.s, x.content)
 	// Hidden damage: each stored byte passes its checksum, but is another one.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -110,41 +111,53 @@ func (k *verifyKeeper) read(store uuid.UUID) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	bad := func(err error) error {
-		return fmt.Errorf("%s can't be used (%w): verify without resuming, which begins anew", verifyName, err)
+	if err == nil {
+		k.state, err = parseVerifyState(raw, store)
 	}
 	if err != nil {
-		return bad(err)
+		return fmt.Errorf("%s can't be used (%w): verify without resuming, which begins anew", verifyName, err)
 	}
+	k.begun, k.moved, k.noted = true, true, true
+	for _, d := range k.state.Due {
+		k.due[d] = true
+	}
+	return nil
+}
+
+// parseVerifyState reads the note of a store. A wrong one would have damage passed
+// over, so it is held to every rule.
+func parseVerifyState(raw []byte, store uuid.UUID) (s verifyState, err error) {
 	var v struct {
 		Format int `json:"format"`
 	}
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return bad(err)
+		return s, err
 	}
 	if v.Format != verifyFormat {
-		return bad(fmt.Errorf("its format %d is not known to this heft", v.Format))
+		return s, fmt.Errorf("its format %d is not known to this heft", v.Format)
 	}
-	var s summedState
-	if err := canon.Decode(raw, &s); err != nil {
-		return bad(err)
+	var in summedState
+	if err := canon.Decode(raw, &in); err != nil {
+		return s, err
 	}
-	sum, err := s.verifyState.sum()
+	sum, err := in.sum()
+	if err != nil {
+		return s, err
+	}
+	again, err := canon.Marshal(in)
 	switch {
 	case err != nil:
-		return bad(err)
-	case sum != s.Sum:
-		return bad(errors.New("its checksum does not match"))
-	case s.StoreID != store:
-		return bad(errors.New("it is another store's"))
-	case len(s.Due) > maxDue || s.Blobs < 0 || s.Bytes < 0:
-		return bad(errors.New("its numbers make no sense"))
+		return s, err
+	case !bytes.Equal(again, bytes.TrimSuffix(raw, []byte("\n"))):
+		return s, errors.New("it is not in canonical form")
+	case sum != in.Sum:
+		return s, errors.New("its checksum does not match")
+	case in.StoreID != store:
+		return s, errors.New("it is another store's")
+	case len(in.Due) > maxDue || in.Blobs < 0 || in.Bytes < 0:
+		return s, errors.New("its numbers make no sense")
 	}
-	k.state, k.begun, k.moved, k.noted = s.verifyState, true, true, true
-	for _, d := range s.Due {
-		k.due[d] = true
-	}
-	return nil
+	return in.verifyState, nil
 }
 
 // remaining returns the part of work, which is in order, that is left to do: first
