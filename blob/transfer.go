@@ -48,16 +48,22 @@ func (c *Copied) Add(q Copied) {
 	c.Replaced += q.Replaced
 }
 
-// TransferFrom begins a Transfer to s from another store. damaged are blobs of s
-// whose files are there and can't be relied on: they are replaced, and kept in
-// quarantine/. The caller closes the Transfer, before both stores.
-func (s *Store) TransferFrom(ctx context.Context, from *Store, damaged ...Digest) (*Transfer, error) {
+// TransferFrom begins a Transfer to s from another store. A damaged file that is
+// replaced is kept in quarantine/. The caller closes the Transfer, before both
+// stores.
+func (s *Store) TransferFrom(ctx context.Context, from *Store) (*Transfer, error) {
 	t := newTransfer(from, s)
 	t.aside, t.sealed = true, true
-	for _, d := range damaged {
-		t.damaged[d] = true
-	}
 	return t, t.begin(ctx)
+}
+
+// Distrust says that the target's file of the blob d, if there is one, is damaged:
+// what needs it has to be copied again, and the file is replaced.
+func (t *Transfer) Distrust(d Digest) {
+	t.damaged[d] = true
+	delete(t.lent, d)
+	clear(t.whole)
+	clear(t.unfit)
 }
 
 func newTransfer(from, to *Store) *Transfer {
@@ -132,7 +138,7 @@ func (t *Transfer) Copy(ctx context.Context, d Digest) (c Copied, err error) {
 		}
 	}
 	if errors.Is(err, ErrNotFound) || isDamaged(err) || unsound(err) {
-		if t.damaged[d] || t.to.Verify(ctx, d) != nil {
+		if t.damaged[d] || !t.sound(ctx, d) {
 			return t.now, asCorrupt(err, d, d, -1)
 		}
 		err = nil // what the target has is better
@@ -141,6 +147,11 @@ func (t *Transfer) Copy(ctx context.Context, d Digest) (c Copied, err error) {
 		t.whole[d] = true
 	}
 	return t.now, err
+}
+
+// sound reports whether the target has all of the blob d, undamaged.
+func (t *Transfer) sound(ctx context.Context, d Digest) bool {
+	return t.to.VerifyWith(ctx, d, &VerifyOptions{Whole: true}) == nil
 }
 
 // copyWhole is Copy of d's file, and of those that it needs; or errUnfit.
@@ -226,7 +237,7 @@ func (s *Store) openWhole(d Digest) (*file, error) {
 		return f, nil
 	}
 	if err == nil {
-		err = errors.Join(fmt.Errorf("%w: the blob %s was collected, but for the frames that others need", ErrNotFound, d), f.close())
+		err = errors.Join(errPartial(d), f.close())
 	}
 	names, terr := s.inTrash(d)
 	if terr != nil {
@@ -527,7 +538,7 @@ func (t *Transfer) putAgain(ctx context.Context, d Digest) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	t.now.Encoded = true
 	if t.plan {
-		if t.to.Verify(ctx, d) != nil {
+		if !t.sound(ctx, d) {
 			t.now.Files++
 			t.now.Written += f.plain
 		}

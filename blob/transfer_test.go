@@ -220,10 +220,11 @@ func TestTransferFromHeals(t *testing.T) {
 	base := Sum(all[0])
 	flip(t, om, blobPath(base), format.HeaderSize+5, 1)
 	broken := loadFile(t, om, blobPath(base))
-	x, err := own.TransferFrom(t.Context(), s, base)
+	x, err := own.TransferFrom(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
+	x.Distrust(base)
 	for _, c := range all {
 		if _, err := x.Copy(t.Context(), Sum(c)); err != nil {
 			t.Error(err)

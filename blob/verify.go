@@ -12,6 +12,10 @@ type VerifyOptions struct {
 	// what the Store has. Each takes up to 8 MiB.
 	Workers int
 
+	// Whole says that a blob of which a collection has left some frames only is
+	// ErrNotFound. The zero value verifies those frames.
+	Whole bool
+
 	// Progress hears how many plain bytes were read and checked since it was
 	// called last. Its error ends the verification, and is returned. nil hears
 	// nothing.
@@ -31,6 +35,9 @@ func (s *Store) VerifyWith(ctx context.Context, d Digest, o *VerifyOptions) (err
 	}
 	r := newReader(s, f)
 	defer func() { err = errors.Join(err, r.Close()) }()
+	if f.partial() && o != nil && o.Whole {
+		return errPartial(d)
+	}
 	if f.partial() {
 		return r.verifyHeld(ctx)
 	}
