@@ -22,7 +22,8 @@ type RepairOptions struct {
 	// the store, helps with the journal.
 	From string
 
-	// DryRun changes nothing, and tells what is wrong and what would help.
+	// DryRun tells what is wrong and what would help, and changes nothing but what
+	// opening a store does: an index that is missing or damaged is built anew.
 	DryRun bool
 
 	// AcceptJournalLoss goes on where records of the journal are lost for good:
@@ -114,6 +115,7 @@ type repair struct {
 	r    *Registry
 	id   uuid.UUID
 	made int64 // when the store was created
+	cut  bool  // a loss of the journal was accepted, and index.db set aside for it
 	done Repaired
 }
 
@@ -277,6 +279,7 @@ func (p *repair) journal(ctx context.Context) (ok bool, err error) {
 	if m, err = index.CutJournal(ctx, p.dir, p.id, p.made, from); err != nil {
 		return false, err
 	}
+	p.cut = true
 	f.Done = fmt.Sprintf("ended after %d records, as a loss was accepted; what was there is %s", m.Records, filepath.Join("quarantine", m.Aside))
 	return true, nil
 }
@@ -301,7 +304,7 @@ func (p *repair) names(ctx context.Context) (ok bool, err error) {
 	switch {
 	case after > before:
 		p.find(Finding{What: FoundIndex, Err: errors.New("index.db is damaged"), Done: "built anew; the damaged one is in quarantine/", Healed: true})
-	case errors.Is(missing, fs.ErrNotExist) && p.done.Left() == len(p.done.Findings):
+	case errors.Is(missing, fs.ErrNotExist) && !p.cut:
 		p.find(Finding{What: FoundIndex, Err: errors.New("index.db is missing"), Done: "built anew", Healed: true})
 	}
 	return true, p.blobs(ctx)
