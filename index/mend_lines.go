@@ -61,13 +61,11 @@ func scanFile(ctx context.Context, d *durable.Dir, name string) (ls *journalLine
 		case err != nil:
 			return nil, fmt.Errorf("index: reading the journal at byte %d: %w", at, err)
 		}
-		sum, err := checkLine(r.line)
-		if err == nil {
-			var rec Record
-			if err := canon.Decode(r.line[hexSize+1:], &rec); err != nil {
-				return nil, fmt.Errorf("index: the journal's line at byte %d is whole, but can't be read, it may be from a newer heft: %w", at, err)
-			}
-			ls.all = append(ls.all, journalLine{offset: at, length: r.length, seq: rec.Seq, prev: rec.Prev, sum: sum})
+		found, err := ls.add(r.line, at)
+		if err != nil {
+			return nil, err
+		}
+		if found {
 			continue
 		}
 		if at+r.length == ls.size {
@@ -79,6 +77,42 @@ func scanFile(ctx context.Context, d *durable.Dir, name string) (ls *journalLine
 				ls.torn = r.length
 			}
 		}
+	}
+}
+
+// add adds a line at an offset, given without its newline, and reports whether it is
+// whole. Of one that is not it adds those that it is made of: the byte between two
+// may be what is damaged.
+func (ls *journalLines) add(line []byte, at int64) (whole bool, err error) {
+	sum, err := checkLine(line)
+	if err == nil {
+		var rec Record
+		if err := canon.Decode(line[hexSize+1:], &rec); err != nil {
+			return false, fmt.Errorf("index: the journal's line at byte %d is whole, but can't be read, it may be from a newer heft: %w", at, err)
+		}
+		ls.all = append(ls.all, journalLine{offset: at, length: int64(len(line)) + 1, seq: rec.Seq, prev: rec.Prev, sum: sum})
+		return true, nil
+	}
+	for from := hexSize + 1; ; {
+		i := bytes.Index(line[min(from, len(line)):], []byte(" {"))
+		if i < 0 {
+			return false, nil
+		}
+		next := from + i - hexSize
+		from += i + 1
+		// The digits first: hashing the rest for each " {" could take for ever.
+		if len(bytes.Trim(line[next:next+hexSize], "0123456789abcdef")) > 0 {
+			continue
+		}
+		if _, err := checkLine(line[next:]); err != nil {
+			continue
+		}
+		if _, err := checkLine(line[:next-1]); err == nil {
+			if _, err := ls.add(line[:next-1], at); err != nil {
+				return false, err
+			}
+		}
+		return ls.add(line[next:], at+int64(next))
 	}
 }
 
@@ -102,9 +136,11 @@ func (l journalLine) read(own, other *durable.Dir, name string) (line []byte, er
 	if _, err := f.ReadAt(line, l.offset); err != nil {
 		return nil, err
 	}
-	if sum, err := checkLine(bytes.TrimSuffix(line, []byte{'\n'})); err != nil || sum != l.sum {
+	end := len(line) - 1
+	if sum, err := checkLine(line[:end]); err != nil || sum != l.sum {
 		return nil, fmt.Errorf("index: the journal changed at byte %d while it was read", l.offset)
 	}
+	line[end] = '\n' // it may be damaged
 	return line, nil
 }
 
