@@ -147,6 +147,7 @@ func TestTransferOfOtherCuts(t *testing.T) {
 	if did := transfer(t, second, to, young); !did.Encoded {
 		t.Errorf("%+v", did)
 	}
+	transfer(t, second, to, donor) // whose file has to stay as it is
 	for _, c := range [][]byte{old, young, donor} {
 		wantBlob(t, openMem(t, tm, nil), c)
 	}
@@ -385,7 +386,11 @@ func TestTransferPowerCuts(t *testing.T) {
 		t.Fatalf("%+v", did)
 	}
 	for n := range tm.Ops() + 1 {
-		for seed := range uint64(2) {
+		seeds := uint64(2)
+		if n == tm.Ops() {
+			seeds = 64
+		}
+		for seed := range seeds {
 			after := openMem(t, tm.Crash(n, rand.New(rand.NewPCG(seed, uint64(n)))), nil)
 			wantBlob(t, after, all[2])
 			if n == tm.Ops() {

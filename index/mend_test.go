@@ -147,6 +147,19 @@ func TestMendJournalOfAnother(t *testing.T) {
 	if !bytes.Equal(journalIn(t, s.Dir()), bad) {
 		t.Error("the journal was changed")
 	}
+	// Nor when no index tells, and the other one is longer.
+	if err := os.Remove(filepath.Join(s.Dir(), databaseName)); err != nil {
+		t.Fatal(err)
+	}
+	rec.Reason = strings.Repeat("long", len(bad))
+	if line, _, err = encodeRecord(&rec); err != nil {
+		t.Fatal(err)
+	}
+	setJournal(t, fork, append(bytes.Clone(lines[0]), line...))
+	_, err = MendJournal(t.Context(), s.Dir(), s.ID(), fork)
+	if _, ok := errors.AsType[*JournalLossError](err); !ok || !bytes.Equal(journalIn(t, s.Dir()), bad) {
+		t.Errorf("from a longer one: %v", err)
+	}
 }
 
 // TestCutJournal ends a journal before what is lost, and tells of what is behind it

@@ -161,6 +161,30 @@ func TestBackup(t *testing.T) {
 	wantClean(t, got)
 }
 
+// What goes away once a backup has begun is in it all the same.
+func TestBackupKeepsTheMoment(t *testing.T) {
+	r := newRegistry(t)
+	w := weights(3, 1<<20)
+	for i := range 4 {
+		copy(w[len(w)-1000:], string(rune('a'+i)))
+		addFiles(t, r, "m:"+string(rune('1'+i)), map[string][]byte{"w": w})
+	}
+	want := stated(t, r)
+	records := len(all(t, r.index.Records(t.Context(), 0)))
+	dir := t.TempDir()
+	b := backUp(t, r, dir, &BackupOptions{Verify: true, Begin: func(int64) {
+		for _, ref := range []string{"m:1", "m:3", "m:4"} {
+			must(t, r.ForceDelete(t.Context(), ref, Note{}))
+		}
+		must(t, collectGarbage(t.Context(), r, 1))
+		must(t, collectGarbage(t.Context(), r, 2))
+	}})
+	if b.Records != uint64(records) || b.Versions != 4 {
+		t.Errorf("%+v, want %d records", b, records)
+	}
+	same(t, "the backup", stated(t, openAt(t, dir)), want)
+}
+
 func TestBackupRefuses(t *testing.T) {
 	r := newRegistry(t)
 	add(t, r, "m:1")

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -229,6 +230,38 @@ func TestRepairDonor(t *testing.T) {
 	}
 }
 
+// A blob that a version has, and of which only some frames are left, is brought as a
+// whole.
+func TestRepairThinned(t *testing.T) {
+	r := newRegistry(t)
+	w := weights(3, 1<<20)
+	first := addFiles(t, r, "m:1", map[string][]byte{"w": w})
+	copy(w[len(w)-1000:], "changed")
+	second := addFiles(t, r, "m:2", map[string][]byte{"w": w})
+	backup := t.TempDir()
+	backUp(t, r, backup, nil)
+	want := namesOf(t, r)
+	ctx := t.Context()
+	marks := r.store.Marks(func(context.Context, blob.Digest) ([]blob.Digest, bool) { return nil, false })
+	must(t, marks.Add(ctx, second.WeightsHash))
+	x, err := r.store.Thin(ctx, first.WeightsHash, marks)
+	must(t, err)
+	// The pins of drafts that are over.
+	must(t, os.RemoveAll(filepath.Join(r.Dir(), "pins")))
+	must(t, os.Mkdir(filepath.Join(r.Dir(), "pins"), 0o700))
+	c, err := r.store.Collect(ctx, 1)
+	must(t, err)
+	if done, err := c.Replace(ctx, x, marks); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	must(t, c.Close())
+	if done, err := Repair(ctx, r.Dir(), nil); err != nil || done.Left() != 1 {
+		t.Errorf("without a backup: %+v, %v", done, err)
+	}
+	repaired(t, r, &RepairOptions{From: backup})
+	same(t, "what was repaired", namesOf(t, r), want)
+}
+
 // What nothing else has stays damaged, and is named with who needs it.
 func TestRepairLeaves(t *testing.T) {
 	r := newRegistry(t)
@@ -295,6 +328,12 @@ func TestRepairAcceptsJournalLoss(t *testing.T) {
 				return b
 			})
 		}},
+		{"the last record", func(t *testing.T, r *Registry) {
+			change(t, r, "journal", func(b []byte) []byte {
+				b[bytes.LastIndex(b, []byte(`"verb":"register"`))] ^= 4
+				return b
+			})
+		}},
 		{"the first record", func(t *testing.T, r *Registry) { change(t, r, "journal", flipAt(0.0001)) }},
 		{"all of it", func(t *testing.T, r *Registry) {
 			must(t, os.Remove(filepath.Join(r.Dir(), "journal")))
@@ -304,6 +343,7 @@ func TestRepairAcceptsJournalLoss(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRegistry(t)
 			busy(t, r)
+			add(t, r, "last:1")
 			want := stated(t, r)
 			tt.damage(t, r)
 			before := onDisk(t, r.Dir())
