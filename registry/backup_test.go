@@ -171,6 +171,7 @@ func TestBackupKeepsTheMoment(t *testing.T) {
 	}
 	want := stated(t, r)
 	records := len(all(t, r.index.Records(t.Context(), 0)))
+	unpin(t, r)
 	dir := t.TempDir()
 	b := backUp(t, r, dir, &BackupOptions{Verify: true, Begin: func(int64) {
 		for _, ref := range []string{"m:1", "m:3", "m:4"} {

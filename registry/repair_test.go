@@ -230,6 +230,13 @@ func TestRepairDonor(t *testing.T) {
 	}
 }
 
+// unpin removes the pins of drafts that are over.
+func unpin(t testing.TB, r *Registry) {
+	t.Helper()
+	must(t, os.RemoveAll(filepath.Join(r.Dir(), "pins")))
+	must(t, os.Mkdir(filepath.Join(r.Dir(), "pins"), 0o700))
+}
+
 // A blob that a version has, and of which only some frames are left, is brought as a
 // whole.
 func TestRepairThinned(t *testing.T) {
@@ -246,9 +253,7 @@ func TestRepairThinned(t *testing.T) {
 	must(t, marks.Add(ctx, second.WeightsHash))
 	x, err := r.store.Thin(ctx, first.WeightsHash, marks)
 	must(t, err)
-	// The pins of drafts that are over.
-	must(t, os.RemoveAll(filepath.Join(r.Dir(), "pins")))
-	must(t, os.Mkdir(filepath.Join(r.Dir(), "pins"), 0o700))
+	unpin(t, r)
 	c, err := r.store.Collect(ctx, 1)
 	must(t, err)
 	if done, err := c.Replace(ctx, x, marks); err != nil || !done {
