@@ -290,7 +290,7 @@ func (l *career) step() {
 		l.dead = append(l.dead[:i], l.dead[i+1:]...)
 		l.put(c)
 	case n < 7: // bytes that are cut like others of that size, or not
-		l.put(cat([]byte(fmt.Sprint(l.rng.IntN(100))), randomBytes(l.rng.Uint64N(2), 400<<10), randomBytes(l.rng.Uint64N(4), 100<<10)))
+		l.put(cat(fmt.Append(nil, l.rng.IntN(100)), randomBytes(l.rng.Uint64N(2), 400<<10), randomBytes(l.rng.Uint64N(4), 100<<10)))
 	case len(l.lives) > 1:
 		i := l.rng.IntN(len(l.lives))
 		c := l.lives[i]
