@@ -56,23 +56,34 @@ func (c config) access() Access {
 	return Private
 }
 
-// writeConfig makes the folder a store: it is the last file of a creation.
-func writeConfig(fsys durable.FS, a Access) (config, error) {
-	c := config{CreatedAt: time.Now().UnixMicro(), Format: privateStore, MinReader: privateStore, StoreID: uuid.New()}
+// newConfig describes a store.
+func newConfig(id uuid.UUID, createdAt int64, a Access) config {
+	c := config{CreatedAt: createdAt, Format: privateStore, MinReader: privateStore, StoreID: id}
 	if a == Shared {
 		// A release that knows nothing of it would make files that the group
 		// can't read.
 		c.Access, c.Format, c.MinReader = accessGroup, sharedStore, sharedStore
 	}
+	return c
+}
+
+// writeConfig makes the folder a store: it is the last file of a creation.
+func writeConfig(fsys durable.FS, a Access) (config, error) {
+	c := newConfig(uuid.New(), time.Now().UnixMicro(), a)
+	return c, c.write(fsys)
+}
+
+// write writes heft.json, durably.
+func (c config) write(fsys durable.FS) error {
 	sum, err := c.sum()
 	if err != nil {
-		return config{}, err
+		return err
 	}
 	b, err := canon.Marshal(summed{c, sum})
 	if err != nil {
-		return config{}, err
+		return err
 	}
-	return c, durable.WriteFile(fsys, "tmp/"+c.StoreID.String(), configName, append(b, '\n'))
+	return durable.WriteFile(fsys, "tmp/"+uuid.NewString(), configName, append(b, '\n'))
 }
 
 func readConfig(fsys durable.FS) (config, error) {

@@ -85,8 +85,3 @@ func (e *sumError) Error() string { return e.reason }
 func notSound(d Digest) error {
 	return fmt.Errorf("%w: the blob %s is there but damaged; putting its content again heals it", ErrNotFound, d)
 }
-
-// collected says that only frames of the blob d are left.
-func collected(d Digest) error {
-	return fmt.Errorf("%w: the blob %s was collected, but for the frames that others need", ErrNotFound, d)
-}

@@ -242,6 +242,11 @@ func (w *Writer) rename(d Digest, heal bool) (placed bool, err error) {
 	if err := w.s.outdateParity(d, heal); err != nil {
 		return false, err
 	}
+	if heal && w.aside {
+		if _, err := w.s.setAside(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
 	if err := w.s.fsys.Rename(w.out.name, blobPath(d)); err != nil {
 		return false, fmt.Errorf("blob: %w", err)
 	}

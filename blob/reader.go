@@ -47,9 +47,14 @@ func (s *Store) Open(ctx context.Context, d Digest) (*Reader, error) {
 		return nil, asCorrupt(err, d, d, -1)
 	}
 	if f.partial() {
-		return nil, errors.Join(collected(d), f.close())
+		return nil, errors.Join(errPartial(d), f.close())
 	}
 	return newReader(s, f), nil
+}
+
+// errPartial says that there is not all of the blob d.
+func errPartial(d Digest) error {
+	return fmt.Errorf("%w: the blob %s was collected, but for the frames that others need", ErrNotFound, d)
 }
 
 func newReader(s *Store, f *file) *Reader {

@@ -14,8 +14,8 @@ type VerifyOptions struct {
 	// what the Store has. Each takes up to 8 MiB.
 	Workers int
 
-	// Whole makes ErrNotFound of a blob that was collected but for frames that
-	// others need. The zero value checks those frames.
+	// Whole says that a blob of which a collection has left some frames only is
+	// ErrNotFound. The zero value verifies those frames.
 	Whole bool
 
 	// Progress hears how many plain bytes were read and checked since it was
@@ -46,7 +46,7 @@ func (s *Store) VerifyWith(ctx context.Context, d Digest, o *VerifyOptions) (err
 	}
 	if f.partial() {
 		if o != nil && o.Whole {
-			return collected(d)
+			return errPartial(d)
 		}
 		return r.verifyHeld(w)
 	}

@@ -21,6 +21,7 @@ type Writer struct {
 	s       *Store
 	batch   *Batch
 	share   *Batch // where directory syncs are left to; nil when Commit does its own
+	aside   bool   // a file that is replaced goes to quarantine
 	whole   *blake3.Hasher
 	size    int64                  // in frames so far
 	head    []byte                 // of a stream, as long as cut is nil

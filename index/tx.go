@@ -81,6 +81,23 @@ func (tx *Tx) writable() error {
 // if there is no version v.Parent. It reads those blobs' tables, and adds the
 // blobs as AddBlob does.
 func (tx *Tx) Register(v *Version, files []File) error {
+	return tx.register(v, files, func(w *Version) error {
+		_, err := getVersion(&tx.kv, w.Parent)
+		if errors.Is(err, ErrNotFound) {
+			return fmt.Errorf("%w: there is no version %s, the parent of %s:%s", ErrNotFound, w.Parent, w.Name, w.Version)
+		}
+		return err
+	})
+}
+
+// RegisterAgain is Register of a version that was registered before, and got lost:
+// its parent may be gone.
+func (tx *Tx) RegisterAgain(v *Version, files []File) error {
+	return tx.register(v, files, func(*Version) error { return nil })
+}
+
+// register is Register with a check of the parent, if there is one.
+func (tx *Tx) register(v *Version, files []File, parent func(*Version) error) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
@@ -93,10 +110,7 @@ func (tx *Tx) Register(v *Version, files []File) error {
 		return err
 	}
 	if w.Parent != uuid.Nil {
-		if _, err := getVersion(&tx.kv, w.Parent); err != nil {
-			if errors.Is(err, ErrNotFound) {
-				return fmt.Errorf("%w: there is no version %s, the parent of %s:%s", ErrNotFound, w.Parent, w.Name, w.Version)
-			}
+		if err := parent(&w); err != nil {
 			return err
 		}
 	}

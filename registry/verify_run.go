@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 
@@ -66,6 +67,9 @@ func (v *Verification) blobs(ctx context.Context, yield func(Checked) bool) erro
 	return nil
 }
 
+// errManifest says that a manifest is not that of its version.
+var errManifest = errors.New("the manifest does not fit")
+
 // verify reads all of a blob, on that many goroutines, until stop is closed.
 func (c *check) verify(ctx context.Context, v *Verification, workers int, stop chan struct{}) {
 	left := c.Size
@@ -91,7 +95,7 @@ func (c *check) verify(ctx context.Context, v *Verification, workers int, stop c
 	}
 	for _, m := range c.manifests {
 		if err := v.r.checkManifest(ctx, m.rec, m.files); err != nil {
-			c.Err = &CorruptError{Ref: refOf(m.rec), Err: err}
+			c.Err = &CorruptError{Ref: refOf(m.rec), Err: fmt.Errorf("%w: %w", errManifest, err)}
 			return
 		}
 	}

@@ -47,6 +47,20 @@ func (d *Dir) SetAccess(a Access) {
 	}
 }
 
+// FindAccess is SetAccess for what the directory's own mode says, and returns it.
+func (d *Dir) FindAccess() (Access, error) {
+	info, err := d.Stat(".")
+	if err != nil {
+		return Private, err
+	}
+	a := Private
+	if info.Mode()&fs.ModeSetgid != 0 && info.Mode().Perm()&0o020 != 0 {
+		a = Group
+	}
+	d.SetAccess(a)
+	return a, nil
+}
+
 // Share gives a file or folder that exists to the group that it has: modes 0660
 // and 2770. Somebody else's that the group can use already is left as it is. It
 // is an error where the system has no groups, and where this user is not in the

@@ -1,0 +1,126 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/google/uuid"
+	"github.com/heftstore/heft/internal/durable"
+)
+
+// MissingFolders returns the folders of the store that are not there. Each is made
+// when it is needed, but for blobs/, trash/ and tmp/.
+func (s *Store) MissingFolders() (missing []string, err error) {
+	for _, name := range folders {
+		if _, err := s.fsys.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			missing = append(missing, name)
+		} else if err != nil {
+			return nil, fmt.Errorf("blob: %w", err)
+		}
+	}
+	return missing, nil
+}
+
+// MakeFolders makes the folders of the store that are missing, durably.
+func (s *Store) MakeFolders() error {
+	if err := makeFolders(s.fsys, s.Access()); err != nil {
+		return fmt.Errorf("blob: %w", err)
+	}
+	return nil
+}
+
+// RestoreConfig gives the folder dir, which held a store, a heft.json with that id
+// and time of creation in microseconds. One that is damaged goes to quarantine/.
+// One that can be read is an error that wraps ErrExist, one of a newer heft
+// a *NewerError. Who may use the store is told by the folder's mode. It is
+// durable on return.
+func RestoreConfig(ctx context.Context, dir string, id uuid.UUID, createdAt int64) (err error) {
+	d, err := durable.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("blob: opening the store folder %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	l, err := d.Lock(ctx, publishLock, durable.Exclusive)
+	if err != nil {
+		return fmt.Errorf("blob: %w", err)
+	}
+	defer func() { err = errors.Join(err, l.Unlock()) }()
+	_, err = readConfig(d)
+	switch {
+	case err == nil:
+		return fmt.Errorf("%w: %s of %s is sound", ErrExist, configName, dir)
+	case !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamagedStore):
+		return err
+	}
+	damaged := errors.Is(err, ErrDamagedStore)
+	access, err := d.FindAccess()
+	if err != nil {
+		return fmt.Errorf("blob: %w", err)
+	}
+	if err := makeFolders(d, access); err != nil {
+		return fmt.Errorf("blob: %w", err)
+	}
+	if damaged {
+		if err := d.Rename(configName, quarantineDir+"/"+configName+"."+uuid.NewString()); err != nil {
+			return fmt.Errorf("blob: moving %s to quarantine: %w", configName, err)
+		}
+		if err := d.SyncDir(quarantineDir); err != nil {
+			return fmt.Errorf("blob: syncing the folder %s: %w", quarantineDir, err)
+		}
+	}
+	c := newConfig(id, createdAt, access)
+	if err := c.write(d); err != nil {
+		return fmt.Errorf("blob: writing %s: %w", configName, err)
+	}
+	return nil
+}
+
+// ReplaceFromTrash is Restore for a blob whose file is there and damaged: that goes
+// to quarantine, if the trash has a sound one. It reports whether it was so.
+func (s *Store) ReplaceFromTrash(ctx context.Context, d Digest) (done bool, err error) {
+	names, err := s.inTrash(d)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		err := s.checkFile(ctx, name, d)
+		if unsound(err) || isDamaged(err) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		return s.swap(ctx, name, d)
+	}
+	return false, nil
+}
+
+// swap gives the sound file name the place of the blob d's damaged one, durably.
+func (s *Store) swap(ctx context.Context, name string, d Digest) (done bool, err error) {
+	found, err := s.findFault(ctx, blobPath(d), d)
+	if err != nil || found == nil {
+		return false, err
+	}
+	unlock, err := s.lockPublish(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	if gone, err := s.giveWay(found, d); err != nil || !gone {
+		return false, err
+	}
+	if err := s.outdateParity(d, true); err != nil {
+		return false, err
+	}
+	if err := s.fsys.Rename(name, blobPath(d)); err != nil {
+		return false, fmt.Errorf("blob: restoring %s: %w", d, err)
+	}
+	for _, dir := range []string{"blobs", blobDir(d)} {
+		if err := s.fsys.SyncDir(dir); err != nil {
+			return false, fmt.Errorf("blob: syncing the folder %s: %w", dir, err)
+		}
+	}
+	return true, nil
+}
