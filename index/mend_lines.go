@@ -10,7 +10,6 @@ import (
 
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/internal/canon"
-	"github.com/heftstore/heft/internal/durable"
 )
 
 // journalLine is a line of a journal whose hash is right.
