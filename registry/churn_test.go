@@ -89,14 +89,14 @@ type churner struct {
 	rng     *rand.Rand
 	out     io.Writer
 	who     string
-	tensors [][]state // by network and step
+	tensors [][]networkState // by network and step
 	drafts  []*held
 	readers []*reading
 	fresh   int
 }
 
-// state is one tensor of a network after some steps of training, in both types.
-type state struct{ wide, narrow []byte }
+// networkState is one tensor of a network after some steps of training, in both types.
+type networkState struct{ wide, narrow []byte }
 
 // held is a draft that is open.
 type held struct {
@@ -160,8 +160,8 @@ func runChurn(ctx context.Context, number, dir string, out io.Writer) error {
 }
 
 // trainedStates are the same in every process.
-func trainedStates() [][]state {
-	all := make([][]state, churnNetworks)
+func trainedStates() [][]networkState {
+	all := make([][]networkState, churnNetworks)
 	for n := range all {
 		rng := rand.New(rand.NewPCG(uint64(n), 2))
 		values := make([]float64, churnValues)
@@ -169,7 +169,7 @@ func trainedStates() [][]state {
 			values[i] = rng.NormFloat64()
 		}
 		for range churnSteps {
-			var s state
+			var s networkState
 			for i := range values {
 				values[i] += rng.NormFloat64() * 1e-4
 				bits := math.Float32bits(float32(values[i]))
