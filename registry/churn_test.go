@@ -110,7 +110,6 @@ type reading struct {
 	f    File
 	r    *Reader
 	got  bytes.Buffer
-	path string
 }
 
 const (
@@ -354,11 +353,12 @@ func (c *churner) commit(ctx context.Context, h *held) (err error) {
 
 func (c *churner) added(m *Model, files map[string]blob.Digest) {
 	c.Commits++
-	text := m.ID.String()
+	var text strings.Builder
+	text.WriteString(m.ID.String())
 	for path, d := range files {
-		text += " " + path + "=" + d.String()
+		text.WriteString(" " + path + "=" + d.String())
 	}
-	c.say(lineAdded, text)
+	c.say(lineAdded, text.String())
 }
 
 func (c *churner) remove(ctx context.Context, m *Model) error {
