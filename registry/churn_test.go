@@ -79,6 +79,7 @@ const (
 	lineDeleting = "?"
 	lineDeleted  = "-"
 	lineWrong    = "!"
+	lineMissing  = "~"
 	lineDone     = "="
 )
 
@@ -106,10 +107,10 @@ type held struct {
 
 // reading is a reader that is open.
 type reading struct {
-	m    *Model
-	f    File
-	r    *Reader
-	got  bytes.Buffer
+	m   *Model
+	f   File
+	r   *Reader
+	got bytes.Buffer
 }
 
 const (
@@ -343,6 +344,8 @@ func (c *churner) commit(ctx context.Context, h *held) (err error) {
 	m, err := h.d.Commit(ctx)
 	if _, ok := errors.AsType[*index.MissingBlobError](err); ok {
 		c.Missing++
+		c.say(lineMissing, err.Error())
+		return nil
 	}
 	if err != nil {
 		return unless(err, ErrNotFound) // its parent
@@ -464,6 +467,8 @@ func (c *churner) bulk(ctx context.Context, all []*Model) (err error) {
 	models, err := b.Commit(ctx, Note{}, drafts...)
 	if _, ok := errors.AsType[*index.MissingBlobError](err); ok {
 		c.Missing++
+		c.say(lineMissing, err.Error())
+		return nil
 	}
 	if err != nil {
 		return unless(err, ErrNotFound) // a parent
