@@ -79,6 +79,7 @@ const (
 	lineDeleting = "?"
 	lineDeleted  = "-"
 	lineWrong    = "!"
+	lineMissing  = "~"
 	lineDone     = "="
 )
 
@@ -106,11 +107,10 @@ type held struct {
 
 // reading is a reader that is open.
 type reading struct {
-	m    *Model
-	f    File
-	r    *Reader
-	got  bytes.Buffer
-	path string
+	m   *Model
+	f   File
+	r   *Reader
+	got bytes.Buffer
 }
 
 const (
@@ -344,6 +344,8 @@ func (c *churner) commit(ctx context.Context, h *held) (err error) {
 	m, err := h.d.Commit(ctx)
 	if _, ok := errors.AsType[*index.MissingBlobError](err); ok {
 		c.Missing++
+		c.say(lineMissing, err.Error())
+		return nil
 	}
 	if err != nil {
 		return unless(err, ErrNotFound) // its parent
@@ -354,11 +356,12 @@ func (c *churner) commit(ctx context.Context, h *held) (err error) {
 
 func (c *churner) added(m *Model, files map[string]blob.Digest) {
 	c.Commits++
-	text := m.ID.String()
+	var text strings.Builder
+	text.WriteString(m.ID.String())
 	for path, d := range files {
-		text += " " + path + "=" + d.String()
+		text.WriteString(" " + path + "=" + d.String())
 	}
-	c.say(lineAdded, text)
+	c.say(lineAdded, text.String())
 }
 
 func (c *churner) remove(ctx context.Context, m *Model) error {
@@ -464,6 +467,8 @@ func (c *churner) bulk(ctx context.Context, all []*Model) (err error) {
 	models, err := b.Commit(ctx, Note{}, drafts...)
 	if _, ok := errors.AsType[*index.MissingBlobError](err); ok {
 		c.Missing++
+		c.say(lineMissing, err.Error())
+		return nil
 	}
 	if err != nil {
 		return unless(err, ErrNotFound) // a parent

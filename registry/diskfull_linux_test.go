@@ -74,7 +74,6 @@ func fillDisk(ctx context.Context, how, dir string, out io.Writer) (err error) {
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "m") {
 		return fmt.Errorf("the put that did not fit: %w", err)
 	}
-	first := err
 	// To the last byte, and the last file.
 	for n := 0; ; n++ {
 		f, err := os.Create(filepath.Join(dir, fmt.Sprint("filler", n)))
@@ -136,7 +135,7 @@ func fillDisk(ctx context.Context, how, dir string, out io.Writer) (err error) {
 	if err != nil || len(left) > 0 {
 		return fmt.Errorf("tmp has %d files, %w", len(left), err)
 	}
-	_, err = fmt.Fprintf(out, "%s: full after %d versions (%v), all of them readable, half deleted and collected, then %d more put", how, versions, first, versions/4)
+	_, err = fmt.Fprintf(out, "%s: full after %d versions, all of them readable, half deleted and collected, then %d more put", how, versions, versions/4)
 	return err
 }
 

@@ -30,6 +30,7 @@ type acknowledged struct {
 	gone  map[uuid.UUID]bool
 	maybe map[uuid.UUID]bool // their deletion was under way when a process was killed
 	wrong []string
+	lacks []string // commits that failed for a blob that was missing
 	churned
 }
 
@@ -45,6 +46,9 @@ func (a *acknowledged) hear(line string, deleting map[uuid.UUID]bool) error {
 	switch kind {
 	case lineWrong:
 		a.wrong = append(a.wrong, text)
+		return nil
+	case lineMissing:
+		a.lacks = append(a.lacks, text)
 		return nil
 	case lineDone:
 		var c churned
@@ -220,7 +224,7 @@ func TestPromiseGCKeepsWhatIsNamed(t *testing.T) {
 	a := churnAll(t, r, processes, churn{Ops: promise.Times(320, 100_000) / processes, Seed: 1, Live: 60})
 	a.check(t, r, 0)
 	if a.Missing > 0 {
-		t.Errorf("%d commits failed for a missing blob", a.Missing)
+		t.Errorf("%d commits failed for a missing blob: %q", a.Missing, a.lacks)
 	}
 	if a.Trashed == 0 || a.Thinned == 0 || a.Detached == 0 || a.Delta == 0 || a.Borrowed == 0 || a.Reads == 0 || a.Adopts == 0 {
 		t.Errorf("not everything was tried: %+v", a.churned)
@@ -310,7 +314,13 @@ func TestPromiseKilledProcesses(t *testing.T) {
 	if len(a.gone) == 0 {
 		t.Error("nothing was deleted")
 	}
-	promise.Kept(t, "%d kills, %d versions acknowledged, 0 lost, nothing left behind, at most %d MB at once", kills, len(a.live)+len(a.gone), most>>20)
+	// A collection that is killed after it has thinned a donor, and before it finds
+	// that somebody has pinned that meanwhile, can't bring the frames back: the
+	// commit tells, and nothing was acknowledged.
+	if len(a.lacks) > 1+kills/100 {
+		t.Errorf("%d commits failed for a missing blob: %q", len(a.lacks), a.lacks)
+	}
+	promise.Kept(t, "%d kills, %d versions acknowledged, 0 lost, nothing left behind, at most %d MB at once, %d commits to be repeated", kills, len(a.live)+len(a.gone), most>>20, len(a.lacks))
 }
 
 // TestPromiseNoClockIsNeeded has processes whose clocks are wrong by up to ten
