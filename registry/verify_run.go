@@ -84,6 +84,11 @@ func (c *check) verify(ctx context.Context, v *Verification, workers int, stop c
 		return v.limit.wait(ctx, n)
 	}})
 	v.progressed(left) // of a blob that can't be read
+	if _, bad := errors.AsType[*blob.CorruptError](c.Err); bad && len(c.Uses) == 0 {
+		// Of what no version needs, a donor may have been collected. Its own file
+		// counts.
+		c.Err = v.r.store.Check(ctx, c.Digest)
+	}
 	if ce, ok := errors.AsType[*blob.CorruptError](c.Err); ok {
 		c.In = ce.In
 	} else if errors.Is(c.Err, blob.ErrNotFound) {
