@@ -206,7 +206,7 @@ func wantSwept(t *testing.T, r *Registry) {
 			t.Errorf("%s has %d files", folder, n)
 		}
 	}
-	known := []string{"blobs", "heft.json", "index.db", "index.lock", "index.lock.turn", "journal", "pins", "publish.lock", "publish.lock.turn", "quarantine", "tmp", "trash"}
+	known := []string{"blobs", "heft.json", "index.db", "index.lock", "index.lock.turn", "journal", "journal.lock", "verify.lock", "pins", "publish.lock", "publish.lock.turn", "quarantine", "tmp", "trash"}
 	entries, err := os.ReadDir(r.Dir())
 	must(t, err)
 	for _, e := range entries {
