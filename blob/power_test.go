@@ -521,7 +521,7 @@ func (x *history) goOn(ctx context.Context, n int, disk *durable.Mem, rng *rand.
 // histories that have blobs of every kind, and then again while everything is put
 // once more.
 func TestPromiseBlobsSurvivePowerLoss(t *testing.T) {
-	histories, cuts, stride := promise.Times(4, 17), promise.Times(1, 2), promise.Times(3, 1)
+	histories, cuts, stride := promise.Times(5, 18), promise.Times(1, 2), promise.Times(3, 1)
 	var states, blobs atomic.Int64
 	t.Run("histories", func(t *testing.T) {
 		for seed := range uint64(histories) {
@@ -536,6 +536,8 @@ func TestPromiseBlobsSurvivePowerLoss(t *testing.T) {
 					x = interrupted(t, m, m)
 				case 2:
 					x = withCollections(t, m, m)
+				case 3:
+					x = brought(t, m, m)
 				default:
 					x = anyHistory(t, m, rand.New(rand.NewPCG(seed, 31)), 40)
 				}
