@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/blob"
+	"github.com/heftstore/heft/internal/durable"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -70,21 +71,50 @@ type table struct {
 	err    error // it can't be told
 }
 
+// open makes the second index: in tmp/, or where this user can't write to the store
+// in the system's folder for temporary files.
+func (c *checker) open() (remove func() error, err error) {
+	// Without a sync: a file that nobody reads after a crash. What a process that
+	// died has left is swept with all else in tmp/ that nobody has locked.
+	make := func(dir folder, name string) (err error) {
+		c.db, err = openDatabase(dir, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, &bolt.Options{NoSync: true, NoGrowSync: true})
+		return err
+	}
+	name := "tmp/index-" + uuid.NewString()
+	err = make(c.x.dir, name)
+	if err == nil {
+		return func() error {
+			if err := c.x.dir.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		}, nil
+	}
+	if !readOnly(err) {
+		return nil, err
+	}
+	temp, err := os.MkdirTemp("", "heft-index-")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := durable.OpenDir(temp)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(temp))
+	}
+	remove = func() error { return errors.Join(dir.Close(), os.RemoveAll(temp)) }
+	if err := make(dir, databaseName); err != nil {
+		return nil, errors.Join(err, remove())
+	}
+	return remove, nil
+}
+
 func (x *Index) check(ctx context.Context, found func(*Difference) error) (err error) {
 	c := &checker{x: x, ctx: ctx, found: found, tables: map[blob.Digest]*table{}, lacks: map[blob.Digest]bool{}}
-	name := "tmp/index-" + uuid.NewString()
-	// NoSync: a file that nobody reads after a crash. What a process that died
-	// has left is swept with all else in tmp/ that nobody has locked.
-	c.db, err = openDatabase(x.dir, name, os.O_RDWR|os.O_CREATE|os.O_EXCL, &bolt.Options{NoSync: true, NoGrowSync: true})
+	remove, err := c.open()
 	if err != nil {
 		return fmt.Errorf("index: making a second index to compare with: %w", err)
 	}
-	defer func() {
-		err = errors.Join(err, c.db.close())
-		if rerr := x.dir.Remove(name); !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-	}()
+	defer func() { err = errors.Join(err, c.db.close(), remove()) }()
 	if err := c.db.write(func(s *kv) error { return s.create() }); err != nil {
 		return err
 	}

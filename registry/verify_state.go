@@ -88,7 +88,12 @@ func (r *Registry) keepVerify(o VerifyOptions) (k *verifyKeeper, err error) {
 	if k.dir, err = durable.OpenDir(r.Dir()); err != nil {
 		return nil, err
 	}
-	if k.lock, err = k.dir.OpenFile(verifyLock, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	k.dir.SetAccess(r.store.Access())
+	k.lock, err = k.dir.OpenFile(verifyLock, os.O_RDWR|os.O_CREATE, 0o600)
+	if _, ok := errors.AsType[*blob.ReadOnlyError](err); ok && !o.Resume {
+		return nil, k.dir.Close() // this user can't keep a note
+	}
+	if err != nil {
 		return nil, errors.Join(err, k.dir.Close())
 	}
 	ok, err := durable.TryLock(k.lock)
