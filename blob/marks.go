@@ -232,24 +232,24 @@ func (m *Marks) follow(ctx context.Context, wants map[Digest][]want, level int) 
 	return nil
 }
 
-// addRun adds the frames of f that w means, and returns those that are new, and
+// addRun adds the frames of a file that w means, and returns those that are new, and
 // whether all of them are there.
-func (s *frameSet) addRun(f *file, w want) (added []uint32, ok bool) {
-	if uint64(w.frame) >= uint64(len(f.table.Rows)) {
+func (f *frameSet) addRun(in *file, w want) (added []uint32, ok bool) {
+	if uint64(w.frame) >= uint64(len(in.table.Rows)) {
 		return nil, false
 	}
-	for i, left := w.frame, 1; left > 0 && uint64(i) < uint64(len(f.table.Rows)); i++ {
-		n, ok := f.held(i)
+	for i, left := w.frame, 1; left > 0 && uint64(i) < uint64(len(in.table.Rows)); i++ {
+		n, ok := in.held(i)
 		if !ok {
 			// Reading will fail, whatever is kept, unless it is the last one of a
 			// run that was guessed. It is for verify to tell.
 			return added, i > w.frame
 		}
-		if !s.has(n) {
-			s.add(n)
+		if !f.has(n) {
+			f.add(n)
 			added = append(added, n)
 		}
-		size := int(f.table.Rows[n].PlainLen)
+		size := int(in.table.Rows[n].PlainLen)
 		if i == w.frame {
 			left = w.bytes // all of them may come after the frame but one
 			continue

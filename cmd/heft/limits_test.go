@@ -114,7 +114,7 @@ func TestPromiseFewDescriptors(t *testing.T) {
 	}
 	commands, refused := 0, 0
 	for _, n := range limits {
-		changed := slices.Concat(all[:5_000_000], []byte(fmt.Sprint("changed for ", n)), all[5_000_000:])
+		changed := slices.Concat(all[:5_000_000], fmt.Append(nil, "changed for ", n), all[5_000_000:])
 		h.write("changed/w.bin", changed)
 		for _, args := range [][]string{
 			{"ls"},

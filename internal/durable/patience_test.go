@@ -134,7 +134,7 @@ func TestLockHolderElsewhere(t *testing.T) {
 func TestReadOnlyErrorOnlyForTheWhole(t *testing.T) {
 	d := newDir(t)
 	theirs := &fs.PathError{Op: "open", Path: "x", Err: syscall.EACCES}
-	if err := d.refused(theirs); err != error(theirs) {
+	if err := d.refused(theirs); err != error(theirs) { //nolint:errorlint // the very same
 		t.Errorf("one file of somebody else: %v", err)
 	}
 	err := d.refused(&fs.PathError{Op: "open", Path: "x", Err: syscall.EROFS})
