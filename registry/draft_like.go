@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
+	"github.com/heftstore/heft/internal/name"
 )
 
 // plainFiles returns the files that were stored so far.
