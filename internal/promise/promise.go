@@ -28,6 +28,6 @@ func Times(quick, full int) int {
 func Kept(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if !t.Failed() {
-		fmt.Fprintf(os.Stdout, "promise kept: %s: %s\n", strings.TrimPrefix(t.Name(), "TestPromise"), fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(os.Stdout, "promise kept: %s: %s\n", strings.TrimPrefix(t.Name(), "TestPromise"), fmt.Sprintf(format, args...))
 	}
 }
