@@ -32,6 +32,7 @@ type traced struct {
 
 	mu    sync.Mutex
 	sites map[string]bool // of all syncs so far
+	gaps  *[]int          // operations that were logged when a sync was left out
 	last  durable.File    // the twin of what bbolt opened last
 }
 
@@ -72,7 +73,7 @@ func trace(t testing.TB, dir string) *traced {
 		t.Fatal(err)
 	}
 	mem.Record()
-	return &traced{Dir: d, mem: mem, sites: map[string]bool{}}
+	return &traced{Dir: d, mem: mem, sites: map[string]bool{}, gaps: new([]int)}
 }
 
 // materialize writes a tree of memory into the new folder dir.
@@ -106,7 +107,11 @@ func (d *traced) left(site string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sites[site] = true
-	return site == d.drop
+	if site != d.drop {
+		return false
+	}
+	*d.gaps = append(*d.gaps, d.mem.Ops())
+	return true
 }
 
 // site names the line of this package that a sync is called from.
