@@ -1,7 +1,6 @@
 package index
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -305,22 +304,6 @@ func (r *run) at(n int) (lists [][]string, whole bool) {
 	return lists, acked >= 0 && (!r.steps[acked].damage || r.steps[acked].ops == n)
 }
 
-// healed counts how often an index.db was found damaged.
-type healed struct {
-	slog.Handler // for what is never called
-	n            *atomic.Int32
-}
-
-// Enabled is needed: who discards all is not even asked to handle it.
-func (healed) Enabled(context.Context, slog.Level) bool { return true }
-
-func (h healed) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "anew") {
-		h.n.Add(1)
-	}
-	return nil
-}
-
 // crashed opens what a power cut left, and says what is bad about it. It makes
 // a change, whose listing it returns, and a log of what it did itself.
 func (r *run) crashed(t testing.TB, left *durable.Mem, dir string, n int, twice *rand.Rand) (err error) {
@@ -483,7 +466,7 @@ func TestPromiseJournalAndIndexSurvivePowerLoss(t *testing.T) {
 	kinds := []func(testing.TB, string, uint64, Options) *run{journalRun, retriedRun, damageRun}
 	modes := []Options{{}, {Exclusive: true}}
 	seeds := promise.Times(1, 5)
-	each := promise.Times(30, 130)
+	each := promise.Times(20, 130)
 	all := 0
 	for seed := range uint64(seeds) {
 		for k, kind := range kinds {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -395,3 +397,19 @@ func (f *tracedFile) Stat() (fs.FileInfo, error) {
 }
 
 func (f *tracedFile) Close() error { return errors.Join(f.twin.Close(), f.File.Close()) }
+
+// healed counts how often an index.db was found damaged.
+type healed struct {
+	slog.Handler // for what is never called
+	n            *atomic.Int32
+}
+
+// Enabled is needed: who discards all is not even asked to handle it.
+func (healed) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h healed) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "anew") {
+		h.n.Add(1)
+	}
+	return nil
+}
