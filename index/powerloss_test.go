@@ -1,7 +1,6 @@
 package index
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -93,7 +92,7 @@ func (r *run) open(t testing.TB, s *blob.Store, o Options) *Index {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := &traced{Dir: d, mem: r.d.mem, drop: r.d.drop, sites: r.d.sites}
+	own := &traced{Dir: d, mem: r.d.mem, drop: r.d.drop, sites: r.d.sites, gaps: r.d.gaps}
 	x, err := openIn(t.Context(), own, s, o)
 	if err != nil {
 		t.Fatal(err)
@@ -284,12 +283,10 @@ func damageRun(t testing.TB, drop string, seed uint64, o Options) *run {
 // whether index.db was whole and durable by then.
 func (r *run) at(n int) (lists [][]string, whole bool) {
 	acked := -1
-	damaged := false
 	for i, s := range r.steps {
 		if s.ops <= n {
 			acked = i
 		}
-		damaged = damaged || s.damage
 	}
 	for i := max(acked, 0); i < len(r.steps); i++ {
 		lists = append(lists, r.steps[i].list)
@@ -304,20 +301,7 @@ func (r *run) at(n int) (lists [][]string, whole bool) {
 		// What failed without a word that nothing changed: either way.
 		lists = append(lists, r.steps[acked-1].list)
 	}
-	return lists, acked >= 0 && !damaged
-}
-
-// healed counts how often an index.db was found damaged.
-type healed struct {
-	slog.Handler
-	n *atomic.Int32
-}
-
-func (h healed) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, "anew") {
-		h.n.Add(1)
-	}
-	return nil
+	return lists, acked >= 0 && (!r.steps[acked].damage || r.steps[acked].ops == n)
 }
 
 // crashed opens what a power cut left, and says what is bad about it. It makes
@@ -339,7 +323,7 @@ func (r *run) crashed(t testing.TB, left *durable.Mem, dir string, n int, twice 
 		}
 	}
 	left.Record()
-	own := &run{d: &traced{mem: left, sites: map[string]bool{}, drop: r.d.drop}, base: dir}
+	own := &run{d: &traced{mem: left, sites: map[string]bool{}, gaps: new([]int), drop: r.d.drop}, base: dir}
 	before, after, err := own.reopen(t, lists, whole)
 	if err != nil || twice == nil {
 		return err
@@ -409,9 +393,18 @@ func (r *run) reopen(t testing.TB, lists [][]string, whole bool) (before, after 
 	return before, after, nil
 }
 
-// cut cuts the power count times, evenly over the run, and returns how many
-// states are bad, and why the first one is.
-func (r *run) cut(t testing.TB, count int, seed uint64, stop bool) (states, bad int, first error) {
+// evenly returns count numbers of operations, from none to all of the run.
+func (r *run) evenly(count int) []int {
+	after := make([]int, count)
+	for i := range after {
+		after[i] = i * (r.d.mem.Ops() + 1) / count
+	}
+	return after
+}
+
+// cut cuts the power after so many operations each, and returns how many states
+// are bad, and why the first one is. Without a sync, it is content with one.
+func (r *run) cut(t testing.TB, after []int, seed uint64) (states, bad int, first error) {
 	t.Helper()
 	type job struct {
 		left *durable.Mem
@@ -447,15 +440,17 @@ func (r *run) cut(t testing.TB, count int, seed uint64, stop bool) (states, bad 
 					if first == nil {
 						first = fmt.Errorf("power cut after %d operations of %d: %w", j.n, r.d.mem.Ops(), err)
 					}
-					done.Store(stop)
+					done.Store(r.d.drop != "")
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	rng := rand.New(rand.NewPCG(seed, 99))
-	for i := 0; i < count && !done.Load(); i++ {
-		n := i * (r.d.mem.Ops() + 1) / count
+	for i, n := range after {
+		if done.Load() {
+			break
+		}
 		jobs <- job{r.d.mem.Crash(n, rng), n, i}
 	}
 	close(jobs)
@@ -468,16 +463,16 @@ func (r *run) cut(t testing.TB, count int, seed uint64, stop bool) (states, bad 
 // not, can't be opened or changed, or has to build an index.db anew that nobody
 // damaged.
 func TestPromiseJournalAndIndexSurvivePowerLoss(t *testing.T) {
-	kinds := []func(testing.TB, string, uint64, Options) *run{journalRun, damageRun}
+	kinds := []func(testing.TB, string, uint64, Options) *run{journalRun, retriedRun, damageRun}
 	modes := []Options{{}, {Exclusive: true}}
 	seeds := promise.Times(1, 5)
-	each := promise.Times(30, 130)
+	each := promise.Times(20, 130)
 	all := 0
 	for seed := range uint64(seeds) {
 		for k, kind := range kinds {
 			for m, mode := range modes {
 				r := kind(t, "", seed, mode)
-				states, bad, first := r.cut(t, each, seed, false)
+				states, bad, first := r.cut(t, r.evenly(each), seed)
 				all += states
 				if bad > 0 {
 					t.Errorf("seed %d, run %d, mode %d: %d of %d states are bad, the first: %v", seed, k, m, bad, states, first)

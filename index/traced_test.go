@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -32,6 +34,7 @@ type traced struct {
 
 	mu    sync.Mutex
 	sites map[string]bool // of all syncs so far
+	gaps  *[]int          // operations that were logged when a sync was left out
 	last  durable.File    // the twin of what bbolt opened last
 }
 
@@ -72,7 +75,7 @@ func trace(t testing.TB, dir string) *traced {
 		t.Fatal(err)
 	}
 	mem.Record()
-	return &traced{Dir: d, mem: mem, sites: map[string]bool{}}
+	return &traced{Dir: d, mem: mem, sites: map[string]bool{}, gaps: new([]int)}
 }
 
 // materialize writes a tree of memory into the new folder dir.
@@ -106,7 +109,11 @@ func (d *traced) left(site string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sites[site] = true
-	return site == d.drop
+	if site != d.drop {
+		return false
+	}
+	*d.gaps = append(*d.gaps, d.mem.Ops())
+	return true
 }
 
 // site names the line of this package that a sync is called from.
@@ -390,3 +397,19 @@ func (f *tracedFile) Stat() (fs.FileInfo, error) {
 }
 
 func (f *tracedFile) Close() error { return errors.Join(f.twin.Close(), f.File.Close()) }
+
+// healed counts how often an index.db was found damaged.
+type healed struct {
+	slog.Handler // for what is never called
+	n            *atomic.Int32
+}
+
+// Enabled is needed: who discards all is not even asked to handle it.
+func (healed) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h healed) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "anew") {
+		h.n.Add(1)
+	}
+	return nil
+}
