@@ -30,6 +30,9 @@ func syncSites(t *testing.T) (sites []string) {
 		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
 			continue
 		}
+		if e.Name() == "backup.go" || e.Name() == "mend.go" {
+			continue // no recorded history comes by: docs/reliability.md says so
+		}
 		f, err := parser.ParseFile(fset, e.Name(), nil, 0)
 		if err != nil {
 			t.Fatal(err)
