@@ -63,6 +63,10 @@ type Collected struct {
 // on their own where that takes less in all. Other processes may put, read and
 // delete meanwhile, and collect. It can be interrupted at any time, and works when
 // the disk is full. It holds some 80 bytes of memory for each blob.
+//
+// The error wraps ErrConflict, and nothing more is removed, if it can't be told what
+// is needed: a blob is damaged of which the index knows nothing, or Repair was
+// interrupted before it made lost versions known again.
 func (r *Registry) GC(ctx context.Context, o *GCOptions) (Collected, error) {
 	g := r.newCollector(o)
 	if err := errors.Join(r.index.Sweep(ctx), g.mark(ctx)); err != nil {
@@ -128,6 +132,9 @@ const page = 4096
 // mark works out which blobs are needed. What is missing is looked for in the
 // trash.
 func (g *collector) mark(ctx context.Context) error {
+	if err := g.complete(); err != nil {
+		return err
+	}
 	g.marks = g.r.store.Marks(func(ctx context.Context, d blob.Digest) ([]blob.Digest, bool) {
 		if g.tx == nil {
 			return g.r.index.Donors(ctx, d)
@@ -386,6 +393,9 @@ func (g *collector) confirm(ctx context.Context, fn func(*index.Tx, *blob.Collec
 		defer func() { err = errors.Join(err, c.Close()) }()
 		g.tx = tx
 		defer func() { g.tx = nil }()
+		if err := g.complete(); err != nil {
+			return err
+		}
 		registered, err := tx.RegisteredSince(g.since)
 		if err != nil {
 			return err
