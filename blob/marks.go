@@ -23,6 +23,8 @@ type Marks struct {
 	unseen map[Digest]struct{}  // whole ones whose frame tables could not be read
 	blind  []Digest             // those of them of which nothing is known
 	lacks  []Digest
+
+	replaced string // when they were begun: see outdateMarks
 }
 
 // frameSet is a set of held frames of one blob.
@@ -97,10 +99,10 @@ func (m *Marks) Again(ctx context.Context, ds ...Digest) error {
 	return nil
 }
 
-// Refresh looks again for the blobs that were missing: somebody may have put one
-// of them again, so that it needs others.
+// Refresh looks again for the blobs that were missing, donors too: somebody may have
+// put one of them again, so that it needs others.
 func (m *Marks) Refresh(ctx context.Context) error {
-	unseen := m.Missing()
+	unseen := append(m.Missing(), m.lacks...)
 	clear(m.unseen)
 	m.blind = nil
 	return m.Again(ctx, unseen...)

@@ -106,6 +106,9 @@ func (s *Store) setAside(d Digest) (q Quarantined, err error) {
 		n++
 	}
 	q = Quarantined{Digest: d, File: quarantineName(d, n), Size: st.Size()}
+	if err := s.outdateMarks(); err != nil { // for the file that comes next
+		return Quarantined{}, err
+	}
 	if err := s.fsys.Rename(blobPath(d), q.path()); err != nil {
 		return Quarantined{}, err
 	}
@@ -244,6 +247,9 @@ func (s *Store) putBack(q Quarantined) error {
 	err := s.fsys.Mkdir(blobDir(q.Digest))
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
+	}
+	if err == nil {
+		err = s.outdateMarks()
 	}
 	if err == nil {
 		err = s.fsys.Rename(q.path(), blobPath(q.Digest))
