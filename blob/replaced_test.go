@@ -2,6 +2,8 @@ package blob
 
 import (
 	"errors"
+	"io/fs"
+	"math"
 	"testing"
 )
 
@@ -163,5 +165,15 @@ func TestMarksOfDonorsThatComeBack(t *testing.T) {
 	}
 	if part := marks.blobs[Sum(all[0])]; part == nil || part.len() <= before {
 		t.Errorf("of the donor's donor %v is needed, before %d", part, before)
+	}
+}
+
+// TestLastGeneration collects nothing when a file says that there is no generation
+// after its own: the first one would wait for no pin.
+func TestLastGeneration(t *testing.T) {
+	s, m := newMem(t, nil)
+	saveFile(t, m, marker+generation(math.MaxUint64).String(), nil)
+	if c, err := s.Collect(t.Context(), 5); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("%+v, %v", c, err)
 	}
 }

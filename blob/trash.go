@@ -133,6 +133,9 @@ func (s *Store) Collect(ctx context.Context, now int64) (*Collection, error) {
 	}
 	// The marker may be lost: what is moved has to wait for every pin there is.
 	c.gen = max(c.gen, c.pinned.newest) + 1
+	if c.gen == 0 {
+		return nil, fmt.Errorf("blob: collecting: a file in pins/ has the last generation there is, ffffffffffffffff, which no collection gave it: remove it when no other process uses the store: %w", fs.ErrInvalid)
+	}
 	return c, nil
 }
 
