@@ -432,7 +432,7 @@ func TestPins(t *testing.T) {
 	if got, err := s.Pinned(t.Context()); err != nil || got.Pins != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got := names(m, "pins"); len(got) != 2 { // the marker and the later one
+	if got := names(m, "pins"); len(got) != 3 { // the marker, what restoring left, and the later one
 		t.Errorf("pins has %v", got)
 	}
 }

@@ -23,6 +23,8 @@ type Marks struct {
 	unseen map[Digest]struct{}  // whole ones whose frame tables could not be read
 	blind  []Digest             // those of them of which nothing is known
 	lacks  []Digest
+
+	replaced string // when they were begun: see outdateMarks
 }
 
 // frameSet is a set of held frames of one blob.
@@ -97,10 +99,10 @@ func (m *Marks) Again(ctx context.Context, ds ...Digest) error {
 	return nil
 }
 
-// Refresh looks again for the blobs that were missing: somebody may have put one
-// of them again, so that it needs others.
+// Refresh looks again for the blobs that were missing, donors too: somebody may have
+// put one of them again, so that it needs others.
 func (m *Marks) Refresh(ctx context.Context) error {
-	unseen := m.Missing()
+	unseen := append(m.Missing(), m.lacks...)
 	clear(m.unseen)
 	m.blind = nil
 	return m.Again(ctx, unseen...)
@@ -146,6 +148,12 @@ func (m *Marks) unread(ctx context.Context, d Digest, err error) error {
 		return fmt.Errorf("blob: working out what %s needs: %w", d, err)
 	}
 	donors, ok := m.donors(ctx, d)
+	if !ok {
+		// A file in quarantine can tell, and may come back.
+		if donors, ok, err = m.s.donorsAside(d); err != nil {
+			return err
+		}
+	}
 	if !ok && !missing {
 		m.blind = append(m.blind, d)
 	}

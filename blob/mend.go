@@ -62,7 +62,7 @@ func (s *Store) swap(ctx context.Context, name string, d Digest) (done bool, err
 	if gone, err := s.giveWay(found, d); err != nil || !gone {
 		return false, err
 	}
-	if err := s.outdateParity(d, true); err != nil {
+	if err := errors.Join(s.outdateParity(d, true), s.outdateMarks()); err != nil {
 		return false, err
 	}
 	if err := s.fsys.Rename(name, blobPath(d)); err != nil {

@@ -42,6 +42,7 @@ type Pin struct {
 	mu   sync.Mutex
 	name string
 	f    durable.File
+	size int64 // bytes that were written
 	seen map[Digest]struct{}
 }
 
@@ -70,15 +71,20 @@ func (p *Pin) Add(ds ...Digest) error {
 	var line []byte
 	for _, d := range ds {
 		if _, ok := p.seen[d]; !ok {
-			p.seen[d] = struct{}{}
 			line = append(line, d[:]...)
 		}
 	}
 	if line == nil {
 		return nil
 	}
-	if _, err := p.f.Write(line); err != nil {
+	// What an earlier one wrote in part, on a full disk, is written over: readers
+	// take whole digests.
+	if _, err := p.f.WriteAt(line, p.size); err != nil {
 		return fmt.Errorf("blob: pinning: %w", err)
+	}
+	p.size += int64(len(line))
+	for _, d := range ds {
+		p.seen[d] = struct{}{}
 	}
 	return nil
 }

@@ -106,6 +106,9 @@ func (s *Store) setAside(d Digest) (q Quarantined, err error) {
 		n++
 	}
 	q = Quarantined{Digest: d, File: quarantineName(d, n), Size: st.Size()}
+	if err := s.outdateMarks(); err != nil { // for the file that comes next
+		return Quarantined{}, err
+	}
 	if err := s.fsys.Rename(blobPath(d), q.path()); err != nil {
 		return Quarantined{}, err
 	}
@@ -166,6 +169,29 @@ func (s *Store) aside(d Digest) (qs []Quarantined, err error) {
 	}
 	slices.SortFunc(qs, func(a, b Quarantined) int { return cmp.Compare(b.number(), a.number()) })
 	return qs, nil
+}
+
+// donorsAside returns the donors of the blob d's files in quarantine, and whether one
+// can tell.
+func (s *Store) donorsAside(d Digest) (donors []Digest, ok bool, err error) {
+	qs, err := s.aside(d)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, q := range qs {
+		f, err := s.openNamed(quarantineDir+"/"+q.File, d)
+		if errors.Is(err, ErrNotFound) || unsound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		donors, ok = append(donors, digests(f.table.Donors)...), true
+		if err := f.close(); err != nil {
+			return nil, false, err
+		}
+	}
+	return donors, ok, nil
 }
 
 // Release moves a file out of quarantine back to blobs/, after it has read and
@@ -244,6 +270,9 @@ func (s *Store) putBack(q Quarantined) error {
 	err := s.fsys.Mkdir(blobDir(q.Digest))
 	if errors.Is(err, fs.ErrExist) {
 		err = nil
+	}
+	if err == nil {
+		err = s.outdateMarks()
 	}
 	if err == nil {
 		err = s.fsys.Rename(q.path(), blobPath(q.Digest))

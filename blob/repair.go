@@ -222,6 +222,11 @@ func (s *Store) place(ctx context.Context, o *output, name string, d Digest, bef
 	if !s.sameFile(before, now) {
 		return fmt.Errorf("%w: %s; try again", errReplaced, d)
 	}
+	if name == blobPath(d) {
+		if err := s.outdateMarks(); err != nil {
+			return err
+		}
+	}
 	if err := s.fsys.Rename(o.name, name); err != nil {
 		return fmt.Errorf("blob: %w", err)
 	}

@@ -229,8 +229,8 @@ func (x *Rewritten) Publish(ctx context.Context) (done bool, err error) {
 
 // Replace puts what Thin has written in the place of the file that it was made of,
 // durably, and reports whether it did: not if that is another file by now, if
-// somebody has come to need, by m, a frame that is dropped, or if the blob is
-// pinned. x is done with either way.
+// somebody has come to need, by m, a frame that is dropped, if the blob is pinned,
+// or if one that may need it has got another file meanwhile. x is done with either way.
 func (c *Collection) Replace(ctx context.Context, x *Rewritten, m *Marks) (done bool, err error) {
 	defer func() { err = errors.Join(err, x.Discard()) }()
 	if _, ok := c.pinned.Blobs[x.Digest]; ok || x.done || x.need == nil || !x.covers(m) {
@@ -245,8 +245,8 @@ func (c *Collection) Replace(ctx context.Context, x *Rewritten, m *Marks) (done 
 		return done, err
 	}
 	// As in Trash: whoever pinned it before may count on what was dropped.
-	pinned, err := c.s.Pinned(ctx)
-	if _, ok := pinned.Blobs[x.Digest]; !ok && err == nil {
+	free, err := c.free(ctx, x.Digest)
+	if free && err == nil {
 		return true, nil
 	}
 	return false, errors.Join(err, x.undo())

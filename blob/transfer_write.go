@@ -97,6 +97,11 @@ func (t *Transfer) place(ctx context.Context, o *output, d Digest, old *target) 
 			return err
 		}
 	}
+	if now != nil {
+		if err := t.to.outdateMarks(); err != nil {
+			return err
+		}
+	}
 	if err := t.to.fsys.Rename(o.name, blobPath(d)); err != nil {
 		return fmt.Errorf("blob: %w", err)
 	}

@@ -110,6 +110,8 @@ type Collection struct {
 	gen    generation
 	pinned Pinned
 	now    int64
+
+	replaced string // see outdateMarks
 }
 
 // Collect begins a Collection; now is the time in microseconds, which only tells
@@ -126,8 +128,14 @@ func (s *Store) Collect(ctx context.Context, now int64) (*Collection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.replaced, err = s.replaced(); err != nil { // after the pins, as in free
+		return nil, err
+	}
 	// The marker may be lost: what is moved has to wait for every pin there is.
 	c.gen = max(c.gen, c.pinned.newest) + 1
+	if c.gen == 0 {
+		return nil, fmt.Errorf("blob: collecting: a file in pins/ has the last generation there is, ffffffffffffffff, which no collection gave it: remove it when no other process uses the store: %w", fs.ErrInvalid)
+	}
 	return c, nil
 }
 
@@ -144,7 +152,8 @@ func (c *Collection) Close() error {
 }
 
 // Trash moves the blob d's file to the trash and reports whether it did: not if
-// there is none, or a pin was made for it meanwhile. The caller knows that no
+// there is none, or a pin was made for it meanwhile, or a blob that may need it
+// has got another file. The caller knows that no
 // version needs it, and that it was not pinned when the Collection began.
 func (c *Collection) Trash(ctx context.Context, d Digest) (done bool, err error) {
 	unlock, err := c.s.lockPublish(ctx)
@@ -165,8 +174,8 @@ func (c *Collection) Trash(ctx context.Context, d Digest) (done bool, err error)
 	}
 	// Whoever pinned it before the move may have seen it; whoever did after it
 	// has not.
-	pinned, err := c.s.Pinned(ctx)
-	if _, ok := pinned.Blobs[d]; !ok && err == nil {
+	free, err := c.free(ctx, d)
+	if free && err == nil {
 		return true, nil
 	}
 	if back := c.s.fsys.Rename(to, blobPath(d)); back != nil {
@@ -209,7 +218,7 @@ func (s *Store) Restore(ctx context.Context, d Digest) (ok bool, err error) {
 		if err := s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return false, fmt.Errorf("blob: %w", err)
 		}
-		if err := s.outdateParity(d, true); err != nil {
+		if err := errors.Join(s.outdateParity(d, true), s.outdateMarks()); err != nil {
 			return false, err
 		}
 		if err := s.fsys.Rename(name, blobPath(d)); err != nil {

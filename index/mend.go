@@ -377,6 +377,13 @@ func (x *Index) ForgetLater() error {
 	return nil
 }
 
+// LossPending reports whether a journal was cut of which LaterRecords tells, and
+// ForgetLater was not called since: the index lacks versions whose blobs are there.
+func (x *Index) LossPending() (bool, error) {
+	names, err := x.pendingJournals()
+	return len(names) > 0, err
+}
+
 func (x *Index) pendingJournals() (names []string, err error) {
 	entries, err := x.dir.ReadDir("quarantine")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -58,6 +58,9 @@ func (b *Bulk) Begin(ctx context.Context, m Model) (*Draft, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if other := b.drafts[d.rec.ID]; other != nil {
+		return nil, fmt.Errorf("%w: the bulk has a draft of %s with the id %s already", ErrDuplicate, other.rec.Name, d.rec.ID)
+	}
 	b.drafts[d.rec.ID], b.last[d.rec.Name] = d, d
 	return d, nil
 }

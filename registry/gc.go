@@ -56,6 +56,10 @@ type Collected struct {
 // on their own where that takes less in all. Other processes may put, read and
 // delete meanwhile, and collect. It can be interrupted at any time, and works when
 // the disk is full. It holds some 80 bytes of memory for each blob.
+//
+// The error wraps ErrConflict, and nothing more is removed, if it can't be told what
+// is needed: a blob is damaged of which the index knows nothing, or Repair was
+// interrupted before it made lost versions known again.
 func (r *Registry) GC(ctx context.Context, o *GCOptions) (Collected, error) {
 	g := r.newCollector(o)
 	if err := errors.Join(r.index.Sweep(ctx), g.mark(ctx)); err != nil {

@@ -48,12 +48,20 @@ const page = 4096
 // mark works out which blobs are needed. What is missing is looked for in the
 // trash.
 func (g *collector) mark(ctx context.Context) error {
+	if err := g.complete(); err != nil {
+		return err
+	}
 	g.marks = g.r.store.Marks(func(ctx context.Context, d blob.Digest) ([]blob.Digest, bool) {
 		if g.tx == nil {
 			return g.r.index.Donors(ctx, d)
 		}
 		return g.tx.Donors(d)
 	})
+	if !g.dry {
+		if err := g.marks.Begin(ctx); err != nil {
+			return err
+		}
+	}
 	var at index.Mark
 	err := g.r.index.View(ctx, func(tx *index.Tx) error {
 		at = tx.Mark()
@@ -293,28 +301,6 @@ func (g *collector) remove(ctx context.Context) error {
 		}
 	}
 	return flush()
-}
-
-// confirm runs fn within a transaction of the index, with marks that are up to
-// date: nobody registers a version meanwhile.
-func (g *collector) confirm(ctx context.Context, fn func(*index.Tx, *blob.Collection) error) error {
-	return g.r.index.Update(ctx, index.Change{Verb: "gc"}, func(tx *index.Tx) (err error) {
-		c, err := g.r.store.Collect(ctx, tx.Now())
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, c.Close()) }()
-		g.tx = tx
-		defer func() { g.tx = nil }()
-		registered, err := tx.RegisteredSince(g.since)
-		if err != nil {
-			return err
-		}
-		if err := g.include(ctx, c.Pinned(), registered); err != nil {
-			return err
-		}
-		return fn(tx, c)
-	})
 }
 
 // trash moves those blobs to the trash that are not needed still.

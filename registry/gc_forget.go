@@ -3,10 +3,21 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/heftstore/heft/blob"
 	"github.com/heftstore/heft/index"
 )
+
+// complete returns an error if the index lacks versions that Repair has yet to make
+// known again: what they need would go.
+func (g *collector) complete() error {
+	pending, err := g.r.index.LossPending()
+	if err == nil && pending {
+		err = fmt.Errorf("%w: records of the journal of %s were lost and the versions that they told of are not known again yet, so nothing was removed: run heft repair to the end first", ErrConflict, g.r.Dir())
+	}
+	return err
+}
 
 // forget has the index forget blobs that are gone, and removes their parity.
 func (g *collector) forget(ctx context.Context) error {

@@ -408,3 +408,29 @@ func TestGCKeepsParity(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// TestGCKeepsWhatQuarantineNeeds rebuilds the index while a named blob is in
+// quarantine: its donors stay, so that it can come back.
+func TestGCKeepsWhatQuarantineNeeds(t *testing.T) {
+	r := newRegistry(t)
+	ctx := t.Context()
+	base, _ := network(1, 0)
+	next, _ := network(1, 1)
+	addFiles(t, r, "m:1", map[string][]byte{"w": base})
+	kept := addFiles(t, r, "m:2", map[string][]byte{"w": next})
+	must(t, r.Delete(ctx, "m:1", Note{}))
+	path := filepath.Join(r.Dir(), "blobs", kept.WeightsHash.String()[:2], kept.WeightsHash.String())
+	aside := filepath.Join(r.Dir(), "quarantine", kept.WeightsHash.String()+".1")
+	must(t, os.Rename(path, aside))
+	must(t, r.index.Rebuild(ctx))
+	gc(t, r)
+	for q, err := range r.store.Quarantined(ctx) {
+		must(t, err)
+		must(t, r.store.Release(ctx, q))
+	}
+	if !bytes.Equal(kept.content(t, "w"), next) {
+		t.Error("another content")
+	}
+	must(t, r.index.Rebuild(ctx))
+	sound(t, r)
+}
