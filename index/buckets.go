@@ -283,7 +283,9 @@ func (s *kv) page(b bucket, from, prefix []byte, most int) (es []entry, end bool
 		var checked []byte // up to this key
 		k, v := c.Seek(from)
 		for len(es) < most {
-			if k != nil && bytes.Compare(k, checked) > 0 {
+			// Of the last key of a leaf too: only then are the pages checked that
+			// lead to the next leaf.
+			if k != nil && bytes.Compare(k, checked) >= 0 {
 				var err error
 				if checked, err = s.check(b, k); err != nil {
 					return err

@@ -67,7 +67,7 @@ func (tx *Tx) RegisteredSince(m Mark) ([]blob.Digest, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	defer func() { _ = r.close() }() // it was only read
+	defer r.close()
 	var out []blob.Digest
 	for {
 		rec, err := r.next()
