@@ -207,6 +207,9 @@ func mendRun(t testing.TB, drop string, seed uint64, o Options) *run {
 		t.Fatal(err)
 	}
 	m.forgot = m.r.d.mem.Ops()
+	for range 8 {
+		m.r.marks = append(m.r.marks, min(m.forget+1, m.forgot))
+	}
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -395,12 +398,12 @@ func unfinishedRun(t testing.TB, drop string, _ uint64, o Options) *run {
 func TestPromiseMendedAndCopiedJournalsSurvivePowerLoss(t *testing.T) {
 	kinds := []func(testing.TB, string, uint64, Options) *run{mendRun, copyRun, unfinishedRun}
 	seeds := promise.Times(2*len(mendCases), 8*len(mendCases))
-	each := promise.Times(5, 30)
+	each := promise.Times(5, 25)
 	all := 0
 	for seed := range uint64(seeds) {
 		for k, kind := range kinds {
 			r := kind(t, "", seed, Options{Exclusive: seed%4 > 1})
-			states, bad, first := r.cut(t, append(r.evenly(each), r.d.mem.Ops()), seed)
+			states, bad, first := r.cut(t, append(append(r.evenly(each), r.d.mem.Ops()), r.marks...), seed)
 			all += states
 			if bad > 0 {
 				t.Errorf("seed %d, run %d: %d of %d states are bad, the first: %v", seed, k, bad, states, first)

@@ -25,6 +25,7 @@ type run struct {
 	base  string // the store's folder
 	steps []step
 	kept  []kept
+	marks []int // operations after which a power cut tells most
 	// check says what is bad about what a power cut left, for a run that is no run
 	// of changes; otherwise nil. The rest is as for crashed.
 	check func(t testing.TB, left *durable.Mem, dir string, n int, twice *rand.Rand) error
