@@ -59,7 +59,7 @@ func (x *Index) CheckBackup(ctx context.Context, dir string, to Position) (err e
 // extends reads the store's journal as far as to, and writes it to w. It fails
 // unless the journal in d, if there is one, is the beginning of that. whole says
 // that it is all of it.
-func (x *Index) extends(ctx context.Context, d *durable.Dir, to Position, w io.Writer) (whole bool, err error) {
+func (x *Index) extends(ctx context.Context, d folder, to Position, w io.Writer) (whole bool, err error) {
 	old, size, err := endOf(ctx, d, x.store.ID())
 	if err != nil {
 		return false, err
@@ -98,7 +98,7 @@ func (x *Index) extends(ctx context.Context, d *durable.Dir, to Position, w io.W
 
 // endOf returns where the journal in d ends, the zero position if there is none,
 // and the size of the file. What a torn append left does not count.
-func endOf(ctx context.Context, d *durable.Dir, store uuid.UUID) (end position, size int64, err error) {
+func endOf(ctx context.Context, d folder, store uuid.UUID) (end position, size int64, err error) {
 	r, err := readJournal(d, store, position{}, 0, -1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return position{}, 0, nil
@@ -130,11 +130,11 @@ func (x *Index) CopyJournal(ctx context.Context, dir string, to Position) (err e
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	// Somebody may have the backup open as a store.
-	lock, err := d.Lock(ctx, lockName, durable.Exclusive)
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	return lockJournal(ctx, d, func() error { return x.copyJournal(ctx, d, to) })
+}
+
+// copyJournal is CopyJournal for an open folder. The caller holds its lock.
+func (x *Index) copyJournal(ctx context.Context, d folder, to Position) error {
 	whole, err := x.extends(ctx, d, to, io.Discard)
 	if err != nil {
 		return err

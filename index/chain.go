@@ -62,6 +62,11 @@ func (x *Index) checkChain(tx *Tx) error {
 			return err
 		}
 	}
+	// Whoever mended or copied the journal may have died before its name was
+	// durable: then a power cut would take what is appended now.
+	if err := x.dir.SyncDir("."); err != nil {
+		return fmt.Errorf("index: syncing the store's folder before the first change: %w", err)
+	}
 	tx.chained = true
 	return nil
 }

@@ -24,6 +24,7 @@ const (
 // the Index, to see and to fail what it does.
 type folder interface {
 	durable.FS
+	Path() string
 	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
 	Lock(ctx context.Context, name string, mode durable.LockMode) (*durable.Lock, error)
 }

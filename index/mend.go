@@ -95,12 +95,17 @@ func withJournal(ctx context.Context, dir string, fn func(folder) error) (err er
 	if _, err := d.FindAccess(); err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
+	return lockJournal(ctx, d, func() error { return fn(d) })
+}
+
+// lockJournal runs fn while no other process changes the journal in d.
+func lockJournal(ctx context.Context, d folder, fn func() error) (err error) {
 	lock, err := d.Lock(ctx, lockName, durable.Exclusive)
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
-	return fn(d)
+	return fn()
 }
 
 // JournalLossError says that records of a damaged journal are nowhere to be found.
@@ -222,10 +227,13 @@ func (m *mender) keep() (name string, err error) {
 		name += pendingSuffix
 	}
 	// A copy: a power cut must not leave the store without any.
+	from := journalName
 	if m.lost {
-		err = durable.WriteFile(m.d, "quarantine/"+name+".new", "quarantine/"+name, nil)
-	} else {
-		err = copyAside(m.d, "quarantine/"+name)
+		from = ""
+	}
+	err = copyAside(m.d, from, "quarantine/"+name)
+	if err == nil {
+		err = m.d.SyncDir(".") // the folder may be new
 	}
 	if err != nil {
 		return "", fmt.Errorf("index: keeping the damaged journal: %w", err)
@@ -266,10 +274,11 @@ func (m *mender) write() error {
 		}
 		return b.Flush()
 	})
-	for _, dir := range []string{"quarantine", "."} {
-		if err == nil {
-			err = m.d.SyncDir(dir)
-		}
+	if err == nil {
+		err = m.d.SyncDir("quarantine") // index.db may have moved there
+	}
+	if err == nil {
+		err = m.d.SyncDir(".")
 	}
 	if err != nil {
 		return fmt.Errorf("index: writing the journal: %w", err)
@@ -277,12 +286,22 @@ func (m *mender) write() error {
 	return nil
 }
 
-func copyAside(d folder, name string) (err error) {
-	in, err := d.Open(journalName)
-	if err != nil {
+// copyAside copies a file, "" for an empty one, to a name in quarantine/. It is
+// durable there on return.
+func copyAside(d folder, from, name string) (err error) {
+	var in io.Reader = strings.NewReader("")
+	if from != "" {
+		f, oerr := d.Open(from)
+		if oerr != nil {
+			return oerr
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		in = f
+	}
+	// Who was killed while copying to the same name left it.
+	if err := d.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
 	err = durable.Publish(d, name+".new", name, func(w io.Writer) error {
 		_, err := io.Copy(w, in)
 		return err
@@ -360,14 +379,19 @@ func (x *Index) LaterRecords(ctx context.Context) (later []Record, pending bool,
 }
 
 // ForgetLater says that what LaterRecords returned was made again. The damaged
-// journals stay in quarantine/.
+// journals stay in quarantine/. It is durable on return; after an error some may
+// be pending still.
 func (x *Index) ForgetLater() error {
 	names, err := x.pendingJournals()
 	if err != nil || len(names) == 0 {
 		return err
 	}
 	for _, name := range names {
-		if err := x.dir.Rename(name, strings.TrimSuffix(name, pendingSuffix)); err != nil {
+		// A copy: of a renaming a power cut may leave nothing but the removal.
+		if err := copyAside(x.dir, name, strings.TrimSuffix(name, pendingSuffix)); err != nil {
+			return fmt.Errorf("index: keeping the damaged journal: %w", err)
+		}
+		if err := x.dir.Remove(name); err != nil {
 			return fmt.Errorf("index: %w", err)
 		}
 	}

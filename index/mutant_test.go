@@ -30,9 +30,6 @@ func syncSites(t *testing.T) (sites []string) {
 		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
 			continue
 		}
-		if e.Name() == "backup.go" || e.Name() == "mend.go" {
-			continue // no recorded history comes by: docs/reliability.md says so
-		}
 		f, err := parser.ParseFile(fset, e.Name(), nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +140,7 @@ func (r *run) gaps(count int, rng *rand.Rand) []int {
 // source are found there.
 func TestPromiseMissingSyncNoticed(t *testing.T) {
 	sites := append(syncSites(t), boltData, boltMeta)
-	kinds := []func(testing.TB, string, uint64, Options) *run{retriedRun, journalRun, damageRun, killedRun}
+	kinds := []func(testing.TB, string, uint64, Options) *run{unfinishedRun, retriedRun, journalRun, damageRun, killedRun, copyRun, mendRun}
 	if len(sites) < 10 {
 		t.Fatalf("only %d syncs in the source: %q", len(sites), sites)
 	}

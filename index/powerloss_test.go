@@ -25,6 +25,10 @@ type run struct {
 	base  string // the store's folder
 	steps []step
 	kept  []kept
+	marks []int // operations after which a power cut tells most
+	// check says what is bad about what a power cut left, for a run that is no run
+	// of changes; otherwise nil. The rest is as for crashed.
+	check func(t testing.TB, left *durable.Mem, dir string, n int, twice *rand.Rand) error
 }
 
 // kept is a file of quarantine/, there for good after some operations.
@@ -312,6 +316,9 @@ func (r *run) crashed(t testing.TB, left *durable.Mem, dir string, n int, twice 
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
+	if r.check != nil {
+		return r.check(t, left, dir, n, twice)
+	}
 	lists, whole := r.at(n)
 	materialize(t, left, dir, ".")
 	if _, err := left.Stat(databaseName); whole && err != nil {
