@@ -226,7 +226,9 @@ func TestPromiseGCKeepsWhatIsNamed(t *testing.T) {
 	if a.Missing > 0 {
 		t.Errorf("%d commits failed for a missing blob: %q", a.Missing, a.lacks)
 	}
-	if a.Trashed == 0 || a.Thinned == 0 || a.Detached == 0 || a.Delta == 0 || a.Borrowed == 0 || a.Reads == 0 || a.Adopts == 0 {
+	// What is rare may not come up in some hundred operations.
+	rare := a.Thinned > 0 && a.Detached > 0 && a.Adopts > 0
+	if a.Trashed == 0 || a.Delta == 0 || a.Borrowed == 0 || a.Reads == 0 || promise.Full() && !rare {
 		t.Errorf("not everything was tried: %+v", a.churned)
 	}
 	wantSwept(t, r)
