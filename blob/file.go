@@ -245,14 +245,10 @@ func (c *donors) acquire(d Digest) (*donor, error) {
 	}
 	f, err := c.s.openFile(d)
 	for errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 })
-		if i < 0 {
-			break
-		}
-		old := c.open[i]
-		c.open = slices.Delete(c.open, i, i+1)
-		if cerr := old.close(); cerr != nil {
+		if closed, cerr := c.closeIdle(); cerr != nil {
 			return nil, errors.Join(err, cerr)
+		} else if !closed {
+			break
 		}
 		f, err = c.s.openFile(d)
 	}
@@ -263,17 +259,25 @@ func (c *donors) acquire(d Digest) (*donor, error) {
 		return nil, err
 	}
 	if len(c.open) >= maxDonors {
-		if i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 }); i >= 0 {
-			old := c.open[i]
-			c.open = slices.Delete(c.open, i, i+1)
-			if err := old.close(); err != nil {
-				return nil, errors.Join(err, f.close())
-			}
+		if _, err := c.closeIdle(); err != nil {
+			return nil, errors.Join(err, f.close())
 		}
 	}
 	o := &donor{file: f, users: 1}
 	c.open = append(c.open, o)
 	return o, nil
+}
+
+// closeIdle closes the donor that nobody has used for longest, if there is one that
+// nobody uses. The caller holds mu.
+func (c *donors) closeIdle() (closed bool, err error) {
+	i := slices.IndexFunc(c.open, func(o *donor) bool { return o.users == 0 })
+	if i < 0 {
+		return false, nil
+	}
+	old := c.open[i]
+	c.open = slices.Delete(c.open, i, i+1)
+	return true, old.close()
 }
 
 func (c *donors) release(o *donor) {

@@ -184,15 +184,12 @@ func wantsOf(f *file, rows []uint32, wants map[Digest][]want) map[Digest][]want 
 		case r.Place == format.Repeated:
 			wants[f.digest] = append(wants[f.digest], want{frame: r.Frame})
 		case r.Place == format.Held && r.Depth > 0:
-			d := f.digest
-			if r.Base != format.SelfBase {
-				d = Digest(f.table.Donors[r.Base])
-			}
-			w := want{frame: r.BaseFrame}
+			ref := baseOf(f, r)
+			w := want{frame: ref.Frame}
 			if r.Codec != codec.Delta {
 				w.bytes = 2 * int(r.PlainLen) // a cast halves floats
 			}
-			wants[d] = append(wants[d], w)
+			wants[ref.Blob] = append(wants[ref.Blob], w)
 		}
 	}
 	return wants

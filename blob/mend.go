@@ -62,16 +62,6 @@ func (s *Store) swap(ctx context.Context, name string, d Digest) (done bool, err
 	if gone, err := s.giveWay(found, d); err != nil || !gone {
 		return false, err
 	}
-	if err := errors.Join(s.outdateParity(d, true), s.outdateMarks()); err != nil {
-		return false, err
-	}
-	if err := s.fsys.Rename(name, blobPath(d)); err != nil {
-		return false, fmt.Errorf("blob: restoring %s: %w", d, err)
-	}
-	for _, dir := range []string{"blobs", blobDir(d)} {
-		if err := s.fsys.SyncDir(dir); err != nil {
-			return false, fmt.Errorf("blob: syncing the folder %s: %w", dir, err)
-		}
-	}
-	return true, nil
+	err = s.restore(name, d)
+	return err == nil, err
 }

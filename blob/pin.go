@@ -228,18 +228,24 @@ func (s *Store) readPin(name string, gen generation, p *Pinned) (err error) {
 // stay there.
 func (p *Pinned) holdsBack(g generation) bool { return p.Pins > 0 && p.oldest < g }
 
+// createIn makes a file in tmp/ or pins/, and the folder if that was deleted:
+// nothing in it was ever acknowledged.
+func (s *Store) createIn(name string) (durable.File, error) {
+	f, err := s.fsys.Create(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.fsys.Mkdir(durable.Parent(name)); err == nil || errors.Is(err, fs.ErrExist) {
+			f, err = s.fsys.Create(name)
+		}
+	}
+	return f, err
+}
+
 // createLocked makes a file of its own and locks it, which tells other processes
 // that it is in use.
 func (s *Store) createLocked(prefix string) (name string, f durable.File, err error) {
 	for {
 		name := prefix + hex.EncodeToString(random())
-		f, err := s.fsys.Create(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			// The folder was deleted. Nothing in it was ever acknowledged.
-			if err = s.fsys.Mkdir(durable.Parent(name)); err == nil || errors.Is(err, fs.ErrExist) {
-				f, err = s.fsys.Create(name)
-			}
-		}
+		f, err := s.createIn(name)
 		if err != nil {
 			return "", nil, err
 		}

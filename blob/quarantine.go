@@ -124,8 +124,8 @@ func (s *Store) setAside(d Digest) (q Quarantined, err error) {
 // with other names, such as a damaged index that was kept.
 func (s *Store) Quarantined(ctx context.Context) iter.Seq2[Quarantined, error] {
 	return func(yield func(Quarantined, error) bool) {
-		entries, err := s.fsys.ReadDir(quarantineDir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		entries, err := s.readDir(quarantineDir)
+		if err != nil {
 			yield(Quarantined{}, fmt.Errorf("blob: listing the quarantine: %w", err))
 			return
 		}
@@ -157,8 +157,8 @@ func (s *Store) Quarantined(ctx context.Context) iter.Seq2[Quarantined, error] {
 
 // aside returns the files of the blob d in quarantine, the latest number first.
 func (s *Store) aside(d Digest) (qs []Quarantined, err error) {
-	entries, err := s.fsys.ReadDir(quarantineDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	entries, err := s.readDir(quarantineDir)
+	if err != nil {
 		return nil, fmt.Errorf("blob: listing the quarantine: %w", err)
 	}
 	hex := d.String() + "."
@@ -179,7 +179,7 @@ func (s *Store) donorsAside(d Digest) (donors []Digest, ok bool, err error) {
 		return nil, false, err
 	}
 	for _, q := range qs {
-		f, err := s.openNamed(quarantineDir+"/"+q.File, d)
+		f, err := s.openNamed(q.path(), d)
 		if errors.Is(err, ErrNotFound) || unsound(err) {
 			continue
 		}
@@ -267,20 +267,9 @@ func (s *Store) giveWay(found *fault, d Digest) (bool, error) {
 
 // putBack moves q to blobs/, durably. The caller holds the publish lock.
 func (s *Store) putBack(q Quarantined) error {
-	err := s.fsys.Mkdir(blobDir(q.Digest))
-	if errors.Is(err, fs.ErrExist) {
-		err = nil
-	}
+	err := s.takeIn(q.path(), q.Digest)
 	if err == nil {
-		err = s.outdateMarks()
-	}
-	if err == nil {
-		err = s.fsys.Rename(q.path(), blobPath(q.Digest))
-	}
-	for _, dir := range []string{blobDir(q.Digest), "blobs", quarantineDir} {
-		if err == nil {
-			err = s.fsys.SyncDir(dir)
-		}
+		err = s.fsys.SyncDir(quarantineDir)
 	}
 	if err != nil {
 		return fmt.Errorf("blob: moving %s back: %w", q.path(), err)

@@ -100,8 +100,8 @@ func (s *Store) damagedFile(ctx context.Context, d Digest, p *parityFile) (*rema
 	if !errors.Is(err, fs.ErrNotExist) {
 		return src, err
 	}
-	entries, err := s.fsys.ReadDir("quarantine")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	entries, err := s.readDir(quarantineDir)
+	if err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
 	var beyond error
@@ -109,7 +109,7 @@ func (s *Store) damagedFile(ctx context.Context, d Digest, p *parityFile) (*rema
 		if !strings.HasPrefix(e.Name(), d.String()+".") {
 			continue
 		}
-		src, err := s.scan(ctx, d, "quarantine/"+e.Name(), p)
+		src, err := s.scan(ctx, d, quarantineDir+"/"+e.Name(), p)
 		if err == nil {
 			src.quarantined = true
 			return src, nil

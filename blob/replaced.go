@@ -39,12 +39,7 @@ func (s *Store) outdateMarks() error {
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		var f durable.File
-		if f, err = s.fsys.Create(to); errors.Is(err, fs.ErrNotExist) {
-			if err = s.fsys.Mkdir(durable.Parent(to)); err == nil || errors.Is(err, fs.ErrExist) {
-				f, err = s.fsys.Create(to)
-			}
-		}
-		if err == nil {
+		if f, err = s.createIn(to); err == nil {
 			err = f.Close()
 		}
 	}

@@ -275,7 +275,7 @@ func (x *Rewritten) replace() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	same := f.size == x.old.size && slices.Equal(f.table.Rows, x.old.table.Rows) && slices.Equal(f.table.Donors, x.old.table.Donors)
+	same := sameTable(f, x.old)
 	if err := f.close(); err != nil || !same {
 		return false, err
 	}
@@ -299,12 +299,12 @@ func (x *Rewritten) rename() error {
 
 // undo brings the old file back, which is still open.
 func (x *Rewritten) undo() error {
-	x.out = output{s: x.s}
-	if err := x.out.create(); err != nil {
+	o, err := x.s.temporary()
+	if err != nil {
 		return fmt.Errorf("blob: bringing back what was dropped of %s: %w", x.Digest, err)
 	}
-	x.out.buf = x.s.frame()
-	_, err := io.CopyBuffer(struct{ io.Writer }{x.out.f}, io.NewSectionReader(x.old.f, 0, x.old.size), x.out.buf[:])
+	x.out = *o
+	_, err = io.CopyBuffer(struct{ io.Writer }{x.out.f}, io.NewSectionReader(x.old.f, 0, x.old.size), x.out.buf[:])
 	if err == nil {
 		err = x.out.f.Sync()
 	}

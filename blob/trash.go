@@ -215,24 +215,46 @@ func (s *Store) Restore(ctx context.Context, d Digest) (ok bool, err error) {
 			s.opts.Logger.Warn("not restoring what is damaged", "file", name, "error", err)
 			continue
 		}
-		if err := s.fsys.Mkdir(blobDir(d)); err != nil && !errors.Is(err, fs.ErrExist) {
-			return false, fmt.Errorf("blob: %w", err)
-		}
-		if err := errors.Join(s.outdateParity(d, true), s.outdateMarks()); err != nil {
+		if err := s.restore(name, d); err != nil {
 			return false, err
 		}
-		if err := s.fsys.Rename(name, blobPath(d)); err != nil {
-			return false, fmt.Errorf("blob: restoring %s: %w", d, err)
-		}
 		s.opts.Logger.Info("restored from the trash", "blob", d.String())
-		for _, dir := range []string{"blobs", blobDir(d)} {
-			if err := s.fsys.SyncDir(dir); err != nil {
-				return false, fmt.Errorf("blob: syncing the folder %s: %w", dir, err)
-			}
-		}
 		return true, nil
 	}
 	return false, nil
+}
+
+// restore gives a sound file the name of the blob d, durably. The caller holds the
+// publish lock.
+func (s *Store) restore(name string, d Digest) error {
+	err := s.outdateParity(d, true)
+	if err == nil {
+		err = s.takeIn(name, d)
+	}
+	if err != nil {
+		return fmt.Errorf("blob: restoring %s: %w", d, err)
+	}
+	return nil
+}
+
+// takeIn is restore for a file that the blob's parity is of.
+func (s *Store) takeIn(name string, d Digest) error {
+	err := s.fsys.Mkdir(blobDir(d))
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil {
+		err = s.outdateMarks()
+	}
+	if err == nil {
+		err = s.fsys.Rename(name, blobPath(d))
+	}
+	for _, dir := range []string{"blobs", blobDir(d)} {
+		if err == nil {
+			err = s.fsys.SyncDir(dir)
+		}
+	}
+	return err
 }
 
 // inTrash returns the names of the blob d's files in the trash, the latest first.

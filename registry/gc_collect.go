@@ -269,13 +269,12 @@ func (g *collector) remove(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		info, err := g.r.store.Stat(ctx, d)
-		_, damaged := errors.AsType[*blob.CorruptError](err)
-		if errors.Is(err, blob.ErrNotFound) {
-			continue
-		}
-		if err != nil && !damaged {
+		info, there, err := g.r.statFile(ctx, d)
+		if err != nil {
 			return err
+		}
+		if !there {
+			continue
 		}
 		_, isPinned := pinned.Blobs[d]
 		switch {
@@ -312,13 +311,12 @@ func (g *collector) trash(ctx context.Context, batch []blob.Digest) error {
 			if g.marks.Needed(d) {
 				continue
 			}
-			info, err := g.r.store.Stat(ctx, d)
-			_, damaged := errors.AsType[*blob.CorruptError](err)
-			if errors.Is(err, blob.ErrNotFound) {
-				continue
-			}
-			if err != nil && !damaged {
+			info, there, err := g.r.statFile(ctx, d)
+			if err != nil {
 				return err
+			}
+			if !there {
+				continue
 			}
 			if err := tx.RemoveBlob(ctx, d); err != nil {
 				return err

@@ -54,13 +54,12 @@ func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 		known, ok := stored[d]
 		size := known.Stored
 		if !ok { // of a draft, as long as the index was not built anew
-			info, err := r.store.Stat(ctx, d)
-			_, damaged := errors.AsType[*blob.CorruptError](err)
-			if errors.Is(err, blob.ErrNotFound) {
-				continue // removed meanwhile
-			}
-			if err != nil && !damaged {
+			info, there, err := r.statFile(ctx, d)
+			if err != nil {
 				return Stats{}, named(err)
+			}
+			if !there {
+				continue // removed meanwhile
 			}
 			size = info.Stored
 		}
@@ -69,6 +68,19 @@ func (r *Registry) Stats(ctx context.Context) (Stats, error) {
 	}
 	s.Parity, err = r.store.ParityStored(ctx)
 	return s, named(err)
+}
+
+// statFile is Store.Stat for a blob that may be gone, which there tells, or damaged:
+// then nothing is known of it.
+func (r *Registry) statFile(ctx context.Context, d blob.Digest) (info blob.Info, there bool, err error) {
+	info, err = r.store.Stat(ctx, d)
+	if errors.Is(err, blob.ErrNotFound) {
+		return info, false, nil
+	}
+	if _, damaged := errors.AsType[*blob.CorruptError](err); damaged {
+		err = nil
+	}
+	return info, err == nil, err
 }
 
 // stats counts all but the blobs; stored is what the index says of those.
